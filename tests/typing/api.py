@@ -998,7 +998,8 @@ class Joining(Backend):
 
 async def order(kernel: Kernel, flow: Workflow[State], connection: sqlite3.Connection) -> bool:
     """A run and a signal in a transaction."""
-    await kernel.submit(flow, {"n": 1}, connection=connection)
+    attached = await kernel.submit(flow, {"n": 1}, connection=connection)
+    await attached.signal("go", connection=connection)
     count: int = await kernel.submit_many(flow, [{"n": 1}], connection=connection)
     return await kernel.signal("run", "go", count, connection=connection)
 

@@ -212,9 +212,11 @@ class AttachedRun:
         """See `Kernel.cancel`."""
         return await self._kernel.cancel(self.run_id)
 
-    async def signal(self, name: str, payload: Any = None, *, id: str | None = None, wait: str | None = None) -> bool:
+    async def signal(
+        self, name: str, payload: Any = None, *, id: str | None = None, wait: str | None = None, connection: Any = None
+    ) -> bool:
         """See `Kernel.signal`."""
-        return await self._kernel.signal(self.run_id, name, payload, id=id, wait=wait)
+        return await self._kernel.signal(self.run_id, name, payload, id=id, wait=wait, connection=connection)
 
     def __repr__(self) -> str:
         return f"<AttachedRun {self.run_id}>"

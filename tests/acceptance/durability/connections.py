@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -36,7 +37,9 @@ class User:
 
     async def end(self, how: str) -> None:
         """Call `commit`, `rollback` or `close`."""
-        await done(getattr(self.given, how)())
+        end = getattr(self.given, how)
+        # a thread, since COMMIT may wait for a transaction that this event loop has to end
+        await (asyncio.to_thread(end) if isinstance(self.given, psycopg.Connection) else done(end()))
 
 
 async def done(result: Any) -> Any:

@@ -145,9 +145,12 @@ async def test_a_worker_begins_the_run_when_the_user_commits(url: str) -> None:
         await worker.recover(flow)
         async with connected(url) as user:
             handle = await kernel.submit(flow, {"n": 1}, run_id="r", connection=user.given)
+            await handle.signal("go", connection=user.given)
             await user.end("commit")
             async with asyncio.timeout(60):
                 assert (await handle.result()).state == "end"
+            backend: Any = kernel.backend
+            assert [each.name for each in (await backend.signals("r")).waiting] == ["go"]
 
 
 async def test_a_signal_that_is_rolled_back(url: str) -> None:
@@ -386,13 +389,13 @@ async def test_an_open_transaction_keeps_no_other_waiting(url: str) -> None:
         await backend.release("w", await token_of(backend, "w"))
         assert (await kernel.run(flow, {"n": 2}, run_id="r")).state == "end"
         with pytest.raises(psycopg.errors.SerializationFailure, match="has stored run r meanwhile; repeat this one"):
-            user.given.commit()
+            await user.end("commit")
         assert [each.name for each in (await backend.signals("w")).waiting] == ["other"]
         await kernel.signal("w", "go", id="a", connection=user.given)  # known by now
-        user.given.commit()
+        await user.end("commit")
         assert [each.name for each in (await backend.signals("w")).waiting] == ["other"]
         await kernel.signal("w", "go", connection=user.given)
-        user.given.commit()
+        await user.end("commit")
         await handle.result()
         assert ask(url, "SELECT count(*) FROM cano.joined") == [(0,)]
         assert ask(url, "SELECT count(*) FROM cano.signals WHERE run_id LIKE chr(1) || '%'") == [(0,)]
@@ -420,15 +423,15 @@ async def test_what_a_snapshot_does_not_show(url: str) -> None:
         go.set()
         await parked(handle)
         with pytest.raises(psycopg.errors.SerializationFailure):
-            user.given.commit()
+            await user.end("commit")
         await kernel.signal("w", "go", connection=user.given)
-        user.given.commit()
+        await user.end("commit")
         await handle.result()
         user.given.isolation_level = None
         await kernel.signal("r", "go", id="a", connection=user.given)
         await kernel.signal("r", "go", id="b")
         with pytest.raises(psycopg.errors.ConfigurationLimitExceeded, match="more than 1 signals wait for run r"):
-            user.given.commit()
+            await user.end("commit")
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
