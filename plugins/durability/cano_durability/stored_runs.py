@@ -213,8 +213,9 @@ class StoredRuns:
         """Release the leases that a failed or cancelled call of `claim_ready` may have got."""
 
         async def release() -> None:
+            held = True if self.backend.capabilities.queues else None
             for status in (RunStatus.RUNNING, RunStatus.PARKED):
-                for found in await self.backend.runs(RunFilter(status=status)):
+                for found in await self.backend.runs(RunFilter(status=status, held=held)):
                     if (found.holder, found.expires) == (self.holder, expires):
                         await self.put_back(found)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from typing import Any
@@ -11,6 +12,7 @@ from cano import (
     ConfigurationError,
     Kernel,
     RunExistsError,
+    RunFilter,
     RunStatus,
     Standstill,
     Workflow,
@@ -238,3 +240,52 @@ async def test_a_submitted_run_that_fails_is_reported_to_who_waits(world: World,
     await world.settle()
     with pytest.raises(WorkflowError, match="no stock"):
         await attached.result()
+
+
+async def test_queued_runs_slow_no_list_of_others(world: World, kernel: Kernel) -> None:
+    """Lists of running and interrupted runs are right, and read few of the runs that wait for a worker."""
+    gate = asyncio.Event()
+
+    async def waits(store: Any) -> str:
+        await gate.wait()
+        return "end"
+
+    slow: Workflow[Any] = Workflow("work", name="slow").register("work", waits).add_exit_state("end")
+    for name, closes in (("killed", False), ("closed", True)):
+        worker = await world.kernel()
+        for each in (1, 2):
+            await worker.start(slow, run_id=f"{name} {each}")
+        await (world.close if closes else world.crash)(worker)
+        await world.clock.advance(1)
+    await world.lapse()
+    await kernel.start(slow, run_id="here")
+    await kernel.submit_many(flow, ({} for _ in range(350)), run_id="waits")
+    backend, read = world.store(kernel).backend, list[str]()
+    runs, ready = backend.runs, backend.ready
+
+    async def noted(filter: RunFilter) -> Any:
+        found = await runs(filter)
+        read.extend(record.run_id for record in found)
+        return found
+
+    async def noted_ready(*given: Any) -> Any:
+        found = await ready(*given)
+        read.extend(record.run_id for record in found)
+        return found
+
+    backend.runs, backend.ready = noted, noted_ready  # type: ignore[method-assign,assignment]
+    try:
+        interrupted = [run.run_id for run in await kernel.runs(status="interrupted")]
+        assert interrupted == ["closed 2", "closed 1", "killed 2", "killed 1"]
+        oldest = await kernel.runs(status="interrupted", order="created", limit=3)
+        assert [run.run_id for run in oldest] == interrupted[:0:-1]
+        assert await kernel.runs(where="status = interrupted and workflow = slow").count() == 4
+        assert await kernel.runs(status="interrupted", workflow="work") == []
+        assert [run.run_id for run in await kernel.runs(status="running")] == ["here"]
+        assert len(read) < 5 * 130
+        pages = [await kernel.runs(status="interrupted", limit=2)]
+        pages.append(await kernel.runs(status="interrupted", limit=2, after=pages[0][-1]))
+        assert [run.run_id for page in pages for run in page] == interrupted
+    finally:
+        del backend.runs, backend.ready
+    assert await kernel.runs(status="queued").count() == 350

@@ -16,6 +16,7 @@ from cano import (
     RunStatus,
     Transition,
     read_history,
+    read_ready,
 )
 from cano.engine.ports import Host, in_pages
 
@@ -141,8 +142,12 @@ class Lister:
     async def _looked_at(self, filter: RunFilter) -> Part:
         """Return the first runs of a list whose status and fields the store can look for."""
         promises, found = self._stored.backend.capabilities, list[RunRecord]()
+        if promises.queues and (filter.status, filter.after, filter.attributes) == (RunStatus.INTERRUPTED, None, None):
+            return await self._interrupted(filter)
         status = RunStatus.RUNNING if _by_lease(filter) else filter.status
         ask = filter._replace(status=status, error=filter.error if promises.outcomes else None, others=())
+        if promises.queues and filter.status in (RunStatus.RUNNING, RunStatus.QUEUED):
+            ask = ask._replace(held=filter.status is RunStatus.RUNNING)
         if not promises.filters:
             unset: dict[str, Any] = dict.fromkeys(_MORE)
             if promises.outcomes and status is not None and status.finished:
@@ -171,6 +176,21 @@ class Lister:
             ask = ask._replace(after=filter.place_of(page[-1]))
             if pages == _MOST_PAGES:
                 return found, ask.after
+
+    async def _interrupted(self, filter: RunFilter) -> Part:
+        """Return the first interrupted runs, without reading those that wait in queues, of which there may be many."""
+        backend, now, found = self._stored.backend, self._stored.now(), dict[str, RunRecord]()
+        names = None if filter.workflow is None else (filter.workflow,)
+        free = await (backend.ready(now) if names is None else read_ready(backend, now, names))
+        held = in_pages(self._page, RunFilter(filter.workflow, RunStatus.RUNNING, held=True))
+        for record in [*free, *[each async for each in held]]:
+            seen = with_status_at(record, now)
+            if not is_incomplete(record) and filter.matches(seen):
+                found[record.run_id] = seen
+        records = sorted(found.values(), key=filter.place_of, reverse=not filter.ascending)
+        if filter.limit is None or len(records) <= filter.limit:
+            return records, None
+        return records[: filter.limit], filter.place_of(records[filter.limit - 1])
 
     async def _page(self, filter: RunFilter) -> Sequence[RunRecord]:
         """Return a page of the store's list, also if the store does not promise `pages`."""
