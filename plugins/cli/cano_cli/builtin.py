@@ -13,7 +13,7 @@ SUMMARIES = {
     "graph": "Draw a workflow, or the path of a run through it.",
     "validate": "Check a workflow without running it.",
     "plugins": "List all installed plugins, including blocked and broken ones, and the capabilities of their stores.",
-    "runs": "List the runs in a store, newest first.",
+    "runs": "List the runs in a store, by default the newest first.",
     "top": "Show live which runs are late, failed, running, parked or queued, until Ctrl-C.",
     "show": "Show a run: its status and the reason for it, its data, and its history.",
     "resume": "Resume a run and wait for its end.",

@@ -66,6 +66,7 @@ def graph(
         Path(output).write_text(drawn, encoding="utf-8")
     except OSError as error:
         raise CliError(f"the file {word(output)} cannot be written: {error.strerror}") from error
+    click.echo(f"workflow {line(flow.name)} drawn in {word(output)}")
 
 
 def _seen(settings: Settings, store: str | None, flow: Workflow[Any], run_id: str) -> tuple[RunView, list[Transition]]:
