@@ -80,8 +80,8 @@ def test_help_imports_no_machinery(project: Path) -> None:
         "croniter", "zstandard", "cryptography", "difflib", "hashlib",
     } == set()  # fmt: skip
     assert {name for name in modules if name.startswith("cano_") and "." in name} <= {
-        *OF_THE_COMMAND, *OF_PLUGINS, "cano_memory.backend", "cano_memory.slots", "cano_memory.store", "cano_msgspec.codec",
-        "cano_zstd.layer",
+        *OF_THE_COMMAND, *OF_PLUGINS, "cano_memory.backend", "cano_memory.slots", "cano_memory.store",
+        "cano_msgspec.codec", "cano_zstd.layer",
     }  # fmt: skip
     assert not modules & {f"cano_cli.{name.replace('-', '_')}" for name in SUMMARIES}
     assert "cano.kernel.kernel" not in modules
