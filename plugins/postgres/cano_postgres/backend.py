@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cano import HeldSlot, JoinedStore, SlotRequest, StoreTransaction
+from cano import JoinedStore, StoreTransaction
 from cano.options import Seconds, place_name
 from cano_durability.stores.delegating import LazyDurableBackend
 
@@ -100,18 +100,6 @@ class PostgresBackend(LazyDurableBackend["Engine"]):
             StoreUnavailableError: the server cannot be reached, or refuses the connection.
         """
         return await (await self._make()).exists()
-
-    async def take_slots(self, request: SlotRequest, now: float, at: float | None = None) -> float:
-        """See `SlotStore.take_slots`."""
-        return await self._opened().take_slots(request, now, at)
-
-    async def give_slots(self, run_id: str, token: int, names: Sequence[str]) -> None:
-        """See `SlotStore.give_slots`."""
-        await self._opened().give_slots(run_id, token, names)
-
-    async def slots(self, names: Sequence[str] | None = None) -> Sequence[HeldSlot]:
-        """See `SlotStore.slots`."""
-        return await self._opened().slots(names)
 
     async def begin(self, run_id: str, token: int, seq: int, timeout: float) -> StoreTransaction:
         """See `TransactionalStore.begin`. It has a connection of its own, and locks the run's row."""

@@ -15,6 +15,7 @@ from cano import (
     ClaimedRun,
     Commit,
     ConflictError,
+    HeldSlot,
     Retention,
     RunFilter,
     RunRecord,
@@ -22,6 +23,7 @@ from cano import (
     SerializationError,
     Signal,
     Signals,
+    SlotRequest,
     StreamChunk,
     Transition,
 )
@@ -410,6 +412,31 @@ class Engine:
 
     async def channels(self, run_id: str) -> Sequence[str]:
         return [name.decode(errors="replace") for name in await self._do(scripts.CHANNELS, run_id)]
+
+    # slots
+
+    async def take_slots(self, request: SlotRequest, now: float, at: float | None = None) -> float:
+        run_id, token, seq, wanted, since, lenders = request
+        answer = await self._do(
+            scripts.TAKE_SLOTS, run_id, number(token), b"" if seq is None else number(seq), time(now),
+            b"" if at is None else time(at), time(since), b"%d" % len(lenders), *map(text, lenders),
+            *(each for name, size, interval in wanted for each in (text(name), b"%d" % size, time(interval))),
+        )  # fmt: skip
+        if isinstance(answer, list):
+            raise _stale(run_id, seq or 0, token, answer)
+        return float(answer)
+
+    async def give_slots(self, run_id: str, token: int, names: Sequence[str]) -> None:
+        for waiting in await self._do(scripts.GIVE_SLOTS, run_id, number(token), *map(text, names)):
+            self._ends.add(waiting.decode())
+
+    async def slots(self, names: Sequence[str] | None = None) -> Sequence[HeldSlot]:
+        flat = await self._ask(scripts.SLOTS, b"1" if names is None else b"0", *map(text, sorted(set(names or ()))))
+        found = [
+            HeldSlot(name.decode(), int(size), run_id.decode(), float(since), kind == b"w")
+            for name, run_id, size, kind, since in zip(*(iter(flat),) * 5, strict=True)
+        ]
+        return sorted(found, key=lambda slot: (slot.name, slot.waits, slot.since, slot.run_id))
 
     # audit
 

@@ -141,6 +141,9 @@ WRITE_STREAM = _read("write_stream", [_STREAMED], "_chunks")
 REWRITE_STREAM = _read("rewrite_stream")
 READ_STREAM = _read("read_stream")
 CHANNELS = _read("channels")
+TAKE_SLOTS = _read("take_slots")
+GIVE_SLOTS = _read("give_slots")
+SLOTS = _read("slots")
 AUDITED = {each: _read(name, [_AUDITED], "_audit") for name, each in (
     ("create", CREATE), ("commit", COMMIT), ("put_signal", PUT_SIGNAL), ("delete", DELETE)
 )} | {each: _read(name, [_ATTRIBUTED, _AUDITED], "_attributes", "_audit") for name, each in (

@@ -12,7 +12,7 @@ SCHEMES = ("redis", "rediss", "unix")
 CAPABILITIES = Capabilities(
     notify=True, pages=True, prune=True, audit=True, claims=True, history_pages=True, namespaces=True, appends=True,
     signal_limit=True, ready_filters=True, attributes=True, streams=True, orders=True,
-    outcomes=True,
+    outcomes=True, slots=True,
 )  # fmt: skip
 """The capabilities of the store of such a URL, unless it is strict."""
 EXAMPLES = "write redis://host:6379/0, rediss://… for TLS, or unix:///path/to/redis.sock?db=0"

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cano import ConfigurationError, HeldSlot, JoinedStore, RunRecord, SlotRequest, StoreTransaction
+from cano import ConfigurationError, JoinedStore, RunRecord, StoreTransaction
 from cano.options import Seconds, place_name
 from cano_durability.stores.delegating import LazyDurableBackend
 
@@ -96,18 +96,6 @@ class SqliteBackend(LazyDurableBackend["Engine"]):
             connection: an `sqlite3.Connection`, in the thread of this call, or a connection of aiosqlite.
         """
         return await self._opened().joined(connection)
-
-    async def take_slots(self, request: SlotRequest, now: float, at: float | None = None) -> float:
-        """See `SlotStore.take_slots`."""
-        return await self._opened().take_slots(request, now, at)
-
-    async def give_slots(self, run_id: str, token: int, names: Sequence[str]) -> None:
-        """See `SlotStore.give_slots`."""
-        await self._opened().give_slots(run_id, token, names)
-
-    async def slots(self, names: Sequence[str] | None = None) -> Sequence[HeldSlot]:
-        """See `SlotStore.slots`."""
-        return await self._opened().slots(names)
 
     async def queue_sizes(self, definitions: Sequence[tuple[str, str, str]], most: int) -> Mapping[str, int]:
         """See `QueueStore.queue_sizes`."""

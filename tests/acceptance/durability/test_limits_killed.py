@@ -21,7 +21,7 @@ KILLED_AFTER = 3, 9, 14
 """The numbers of bodies after which the process of the last one is killed, and another one started."""
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", "postgres", "redis"])
 def url(request: pytest.FixtureRequest, url_of: Callable[[str], str]) -> str:
     """A new store."""
     return url_of(request.param)

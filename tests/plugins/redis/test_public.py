@@ -47,6 +47,7 @@ def test_plugin() -> None:
         ready_filters=True,
         attributes=True,
         streams=True,
+        slots=True,
         orders=True,
         outcomes=True,
     )

@@ -11,6 +11,7 @@ from cano import (
     ClaimedRun,
     ClaimingStore,
     Commit,
+    HeldSlot,
     HistoryPagingStore,
     LazyBackend,
     LimitingStore,
@@ -21,6 +22,8 @@ from cano import (
     RunFilter,
     RunRecord,
     Signal,
+    SlotRequest,
+    SlotStore,
     StreamChunk,
     StreamingStore,
     Transition,
@@ -29,7 +32,7 @@ from cano import (
 
 class DurableStore(
     AttributeStore, ClaimingStore, HistoryPagingStore, LimitingStore, NotifyingStore, PruningStore, RewritingStore,
-    StreamingStore, Protocol,
+    SlotStore, StreamingStore, Protocol,
 ):  # fmt: skip
     """A store with all optional methods but those of transactions."""
 
@@ -113,6 +116,18 @@ class LazyDurableBackend(LazyBackend[DurableT]):
     async def attribute_names(self) -> Sequence[tuple[str, bytes]]:
         """See `AttributeStore.attribute_names`."""
         return await self._opened().attribute_names()
+
+    async def take_slots(self, request: SlotRequest, now: float, at: float | None = None) -> float:
+        """See `SlotStore.take_slots`."""
+        return await self._opened().take_slots(request, now, at)
+
+    async def give_slots(self, run_id: str, token: int, names: Sequence[str]) -> None:
+        """See `SlotStore.give_slots`."""
+        await self._opened().give_slots(run_id, token, names)
+
+    async def slots(self, names: Sequence[str] | None = None) -> Sequence[HeldSlot]:
+        """See `SlotStore.slots`."""
+        return await self._opened().slots(names)
 
     def watch_streams(self, tell: Callable[[str | None], None]) -> None:
         """See `StreamingStore`."""
