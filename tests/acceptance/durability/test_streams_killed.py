@@ -81,7 +81,7 @@ async def test_readers_are_notified(url: str) -> None:
     async with Kernel(store=url, poll=3600.0) as writer, Kernel(store=url, poll=3600.0) as other:
         handle = await writer.start(flow, {}, run_id="r")
         reader = (await other.attach("r")).stream("x")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             for word in ("one", "two", "three"):
                 waiting = asyncio.ensure_future(anext(reader))
                 more.put_nowait(word)

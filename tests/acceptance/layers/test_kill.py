@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 def killed(url: str, moment: str) -> int:
     """Return the exit code of a process that kills itself at that moment."""
     command = [sys.executable, "-m", "tests.acceptance.layers.victim", url, moment]
-    return subprocess.run(command, cwd=ROOT, check=False, timeout=50).returncode
+    return subprocess.run(command, cwd=ROOT, check=False, timeout=100).returncode
 
 
 @pytest.mark.parametrize(

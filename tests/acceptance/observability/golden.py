@@ -115,7 +115,7 @@ def golden(kind: str, crash: bool) -> Workflow[State]:
     flow.register(
         State.SLOW,
         slow_in_a_thread if kind == "sync" else slow,
-        config=TaskConfig(retry=AtOnce(), timeout=0.2),
+        config=TaskConfig(retry=AtOnce(), timeout=1.0),  # in which a thread begins on a busy machine, too
     )
     # one at a time, so that their order is the same in threads
     join = JoinConfig(JoinStrategy.all(), State.SUB, limit=1)

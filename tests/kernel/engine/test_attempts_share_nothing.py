@@ -12,6 +12,8 @@ from cano import Kernel, Node, Step, TaskConfig, Workflow, current_step
 from cano.testing import VirtualClock
 from cano_retry import Fixed
 
+from tests.clocks import Passing
+
 
 @pytest.fixture
 async def kernel() -> AsyncIterator[Kernel]:
@@ -187,11 +189,13 @@ async def test_the_step_keeps_its_identity(kernel: Kernel) -> None:
 
 async def test_a_thread_left_behind_keeps_its_step() -> None:
     """Even if it first asks when the next step is under way: charge and refund never share a key."""
-    go, asked = threading.Event(), asyncio.Event()
+    began, asked = asyncio.Event(), asyncio.Event()
+    go = threading.Event()
     keys: list[str] = []
-    loop = asyncio.get_running_loop()
+    loop, clock = asyncio.get_running_loop(), Passing()
 
     def charge(store: Any) -> str:
+        loop.call_soon_threadsafe(began.set)
         go.wait()
         keys.append(current_step().idempotency_key)
         loop.call_soon_threadsafe(asked.set)
@@ -203,9 +207,11 @@ async def test_a_thread_left_behind_keeps_its_step() -> None:
         keys.append(current_step().idempotency_key)
         return "END"
 
-    async with Kernel() as kernel:
-        flow = two_steps(charge, refund, timeout=0.01, on_exhausted="B")
-        await kernel.run(flow, {}, run_id="x")
+    async with Kernel(clock=clock) as kernel:
+        handle = await kernel.start(two_steps(charge, refund, timeout=5, on_exhausted="B"), {}, run_id="x")
+        await began.wait()
+        await clock.advance(5)
+        await handle.result()
     assert keys == ["x:1", "x:2"]
 
 

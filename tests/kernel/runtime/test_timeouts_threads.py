@@ -8,7 +8,6 @@ import contextvars
 import threading
 import traceback
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytest
@@ -26,21 +25,12 @@ from cano import (
 from cano.testing import VirtualClock
 from cano_memory import MemoryStore
 
+from tests.clocks import Passing
+
 PATIENCE = 60.0
 """Seconds after which a test that waits for another thread gives up."""
 
 user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
-
-
-class Passing(VirtualClock):
-    """Virtual time that a working thread does not hold up, moved by the test alone."""
-
-    def __init__(self) -> None:
-        super().__init__(auto=False)
-
-    def hold(self) -> AbstractContextManager[None]:  # type: ignore[override]  # it holds nothing
-        """Let time pass."""
-        return nullcontext()
 
 
 class Blocking:

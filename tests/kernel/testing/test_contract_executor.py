@@ -172,7 +172,7 @@ def test_a_clause_finds_its_lie(name: str, lie: Submit, tmp_path: Path) -> None:
     """The clause fails on an executor that lies in one way."""
 
     class Case(ExecutorContract):
-        patience = 30.0
+        patience = 100.0
 
         def make_executor(self) -> Executor:
             if name in IN_THREADS:

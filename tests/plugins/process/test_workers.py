@@ -8,9 +8,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +22,11 @@ from cano import (
     TaskError,
     WorkerLostError,
 )
-from cano.testing import VirtualClock, executor_calls
+from cano.testing import executor_calls
 from cano.testing.contract_executor import appears, call_of
 from cano_process import ProcessExecutor
 
+from tests.clocks import Passing
 from tests.plugins.process.killing import run_with_a_killed_worker
 from tests.plugins.process.programs import State, flow
 
@@ -48,21 +47,9 @@ def alive(pid: int) -> bool:
         return False
 
 
-class Still(VirtualClock):
-    """A clock that a test moves on while another process works."""
-
-    def __init__(self) -> None:
-        super().__init__(auto=False)
-
-    @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Let the time be moved on."""
-        yield
-
-
 async def test_a_task_that_hangs_is_killed(workers: Any, data: Data) -> None:
     """Its attempt times out, its process is gone, nothing is abandoned, and the next call has a new worker."""
-    clock, folder = Still(), Path(data["folder"])
+    clock, folder = Passing(), Path(data["folder"])
     async with Kernel(executor={"cpu": workers}, clock=clock, block=["retry"]) as kernel:
         hangs = asyncio.ensure_future(kernel.run(flow(config=HANGS), data | {"does": "hold"}))
         await appears(folder / "began")

@@ -126,7 +126,7 @@ async def test_cancelling_ends_the_process(ray_cluster: str, tmp_path: Path) -> 
         process = os.pidfd_open(int((tmp_path / "began").read_text()))
         held.cancel()
         await asyncio.wait([held])
-        ended, _, _ = await asyncio.to_thread(select.select, [process], [], [], 30)
+        ended, _, _ = await asyncio.to_thread(select.select, [process], [], [], 60)
         os.close(process)
     assert ended == [process]
     assert executor.abandons is True

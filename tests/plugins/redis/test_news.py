@@ -101,7 +101,7 @@ async def test_stores_are_apart(redis: RedisServer, store: RedisBackend, prefix:
 
 async def test_a_silent_connection_is_asked(redis: RedisServer, prefix: str) -> None:
     """A connection without messages gets a PING, and is kept."""
-    one = RedisBackend(path=str(redis.socket), prefix=prefix, timeout=0.05)
+    one = RedisBackend(path=str(redis.socket), prefix=prefix, timeout=0.5)  # a later answer ends the connection
     two = RedisBackend(path=str(redis.socket), prefix=prefix)
     told: asyncio.Queue[str | None] = asyncio.Queue()
     for store in (one, two):
