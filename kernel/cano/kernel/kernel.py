@@ -414,7 +414,8 @@ class Kernel:
             VersionMismatchError: `run_id` belongs to a run of another definition.
             WorkflowError: the run failed; its cause is the exception of a task.
         """
-        _refuse_connection("run", connection)
+        if connection is not None:
+            raise _no_connection("run")
         plan, run_id, run, stored = await self._begin(flow, data, run_id, timeout, on_existing)
         if run is not None:
             run.caller = current_run()
@@ -457,7 +458,8 @@ class Kernel:
             origin: for plugins: who starts the run, such as a schedule. It is kept with the run, apart from its data.
                 An existing run with another origin is rejected; the data of one with this origin is not compared.
         """
-        _refuse_connection("start", connection)
+        if connection is not None:
+            raise _no_connection("start")
         keep = switch("keep", keep)
         plan, run_id, run, _ = await self._begin(flow, data, run_id, timeout, on_existing, keep, origin)
         if run is None:
@@ -1207,11 +1209,10 @@ def _edits(changes: Mapping[Any, Any] | None, removed: Iterable[AnyKey]) -> tupl
     return changes or {}, list(removed)
 
 
-def _refuse_connection(call: str, connection: object) -> None:
-    if connection is not None:
-        problem = "it executes the run at once, before your transaction is committed"
-        remedy = "kernel.submit(flow, data, connection=…) stores it in the transaction, for a worker"
-        raise ConfigurationError(f"{call} takes no connection, since {problem}; {remedy}")
+def _no_connection(call: str) -> ConfigurationError:
+    problem = "it executes the run at once, before your transaction is committed"
+    remedy = "kernel.submit(flow, data, connection=…) stores it in the transaction, for a worker"
+    return ConfigurationError(f"{call} takes no connection, since {problem}; {remedy}")
 
 
 def _managed(store: Any) -> Any:
