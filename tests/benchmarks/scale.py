@@ -182,7 +182,6 @@ async def takeover(store: StoreBackend, workers: int, codec: Any) -> float:
     gone = {run_id for kernel in lost for run_id in kernel.active}
     if len(lost) == len(busy):  # somebody must stay
         await world.workers(1, codec)
-    logging.getLogger("cano").setLevel(logging.CRITICAL)  # each call of those that are lost fails
     for kernel in lost:
         assert isinstance(kernel.backend, FaultyStore)
         kernel.backend.crash()
@@ -241,6 +240,7 @@ async def measured(kind: str, work: Any, number: int) -> tuple[Any, float]:
 
 async def main(stores: Sequence[str], workers: Sequence[int], queued: int) -> None:
     """Measure and print the tables."""
+    logging.getLogger("cano").setLevel(logging.CRITICAL)  # each call of the workers that are lost fails
     print(
         f"lease {LEASE:g} s, poll {POLL:g} s, {RUNS_EACH} runs of 1 s for each worker, {CONCURRENCY} at once in each\n"
     )

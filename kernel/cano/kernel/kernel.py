@@ -753,7 +753,8 @@ class Kernel:
 
         These are runs whose process died or closed its kernel, and parked runs whose signal or time has come. A child
         that one of them is parked for is continued, too, without a handle. If a run cannot continue (a changed
-        definition, a corrupt row), the error is logged, and the other runs continue.
+        definition, a corrupt row), the error is logged, and the other runs continue. Of runs of other definitions, the
+        first one of each difference is logged; they are left to programs that can continue them.
 
         Args:
             concurrency: maximum number of them that this kernel executes at once. It takes over the others when these

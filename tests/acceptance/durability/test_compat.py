@@ -96,6 +96,7 @@ async def test_every_unfinished_run_counts(store: str | StoreBackend) -> None:
         await kernel.run(flow(), run_id="ended")
         await kernel.cancel("cancelled")
         await kernel.submit(other, {}, run_id="other")
+        await kernel.submit(flow(name="cano.webhooks.mine"), {}, run_id="of a plugin")
     async with Kernel(store=store) as kernel:
         same = await kernel.compat(flow(), other)
         assert found(same) == [

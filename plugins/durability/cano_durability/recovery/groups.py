@@ -121,8 +121,12 @@ class GroupClaims:
                 apart.append(record)
         self._odd &= ready
         versions.keep(ready)
-        # workers that list the same runs at one moment try them in other orders, and not all the same ones first
-        return sorted(apart, key=lambda each: crc32(f"{self._stored.holder} {each.run_id}".encode(errors="replace")))
+        return sorted(apart, key=self._turn)  # those without a holder stay in the store's order
+
+    def _turn(self, record: RunRecord) -> int:
+        """Return a sorting key: workers that see the runs of a lost one at once do not all try the same ones first."""
+        text = f"{self._stored.holder} {record.run_id}"
+        return -1 if record.holder is None else crc32(text.encode(errors="replace"))
 
     def refuse(self, record: RunRecord) -> None:
         """Leave a run to workers of another version until it has changed."""
