@@ -26,6 +26,7 @@ SUMMARIES = {
     "explain": "Explain why a run is not progressing.",
     "events": "Show what happened to a run: transitions, retries, progress, waits, lateness, and its end.",
     "stream": "Show what the steps of a run have emitted to a channel. Without CHANNEL, list the run's channels.",
+    "limits": "Show the limits that hold for all processes, with the runs that hold their slots or wait for one.",
     "audit": "Show who acted on a run from outside, and when: signals, cancellations, forks and the like.",
     "check": "Check the runs in a store.",
     "compat": "Find the unfinished runs that new code could not continue, before it is deployed.",
