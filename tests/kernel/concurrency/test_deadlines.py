@@ -35,6 +35,8 @@ from cano.testing import VirtualClock
 from cano_durability.keys import MARK
 from cano_memory import MemoryStore
 
+from tests.clocks import Passing
+
 GRACE = 1.0
 """Seconds that a clean-up gets before it is cancelled again."""
 
@@ -308,20 +310,25 @@ async def test_a_batch_of_runs_with_clean_ups_that_hang(kernel: Kernel, clock: V
 
 
 async def test_a_thread_is_left_behind() -> None:
-    """A function that blocks cannot be stopped: the run ends without it. In real time, which threads live in."""
+    """A function that blocks cannot be stopped: the run ends without it, and its writes go nowhere."""
     go_on, ended = threading.Event(), threading.Event()
+    clock, loop, began = Passing(), asyncio.get_running_loop(), asyncio.Event()
 
     def work(store: Any) -> str:
-        go_on.wait(30)
+        loop.call_soon_threadsafe(began.set)
+        go_on.wait(60)
         store["late"] = True
         ended.set()
         return "end"
 
     store = MemoryStore()
-    async with Kernel(discover=False) as kernel:
-        await out_of_time(kernel, flow_of(work), 0.01, store)
+    async with Kernel(discover=False, clock=clock) as kernel:
+        running = asyncio.ensure_future(out_of_time(kernel, flow_of(work), 5, store))
+        await began.wait()  # a thread that begins later than the timeout does not call the function
+        await clock.advance(5)
+        await running
         go_on.set()
-        assert await asyncio.to_thread(ended.wait, 30)
+        assert await asyncio.to_thread(ended.wait, 60)
     assert len(store) == 0
 
 

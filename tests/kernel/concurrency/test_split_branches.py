@@ -582,7 +582,7 @@ async def test_a_retrying_branch_keeps_its_place(kernel: Kernel, clock: VirtualC
 
 async def test_plain_functions_run_side_by_side(kernel: Kernel) -> None:
     """Branches that block do it in threads of their own, each with its own step and view."""
-    together = threading.Barrier(8, timeout=30)
+    together = threading.Barrier(8, timeout=60)
 
     def work(store: Any) -> str:
         together.wait()
@@ -602,17 +602,17 @@ async def test_a_thread_that_loses_is_left_behind(watched: Kernel, events: Event
     def slow(store: Any) -> None:
         store["early"] = True
         gone.set()
-        go_on.wait(30)
+        go_on.wait(60)
         store["late"] = True
         late.set()
 
     async def quick(store: Any) -> None:
-        assert await asyncio.to_thread(gone.wait, 30)
+        assert await asyncio.to_thread(gone.wait, 60)
 
     outcomes: list[SplitOutcome] = []
     result = await watched.run(split([slow, quick], ANY, outcomes=outcomes))
     go_on.set()
-    assert late.wait(30)
+    assert late.wait(60)
 
     assert result.data == {}
     assert outcomes[0].branches[0].status is BranchStatus.CANCELLED
@@ -640,7 +640,7 @@ async def test_a_thread_that_times_out_is_left_behind() -> None:
         attempt = current_step().attempt
         store["attempt"] = attempt
         if attempt == 1:
-            go_on.wait(30)
+            go_on.wait(60)
             store["attempt"] = "late"
             late.set()
         return attempt
@@ -650,7 +650,7 @@ async def test_a_thread_that_times_out_is_left_behind() -> None:
     async with Kernel(discover=False, clock=Impatient()) as kernel:
         result = await kernel.run(flow)
     go_on.set()
-    assert late.wait(30)
+    assert late.wait(60)
 
     assert outcomes[0].results == [2]
     assert result.data == {"attempt": 2}

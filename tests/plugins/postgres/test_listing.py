@@ -295,7 +295,7 @@ async def test_no_signal_of_another_process_is_missed(
                 await do(_CREATE, run_id)
             late = asyncio.ensure_future(store.put_signal(run_id, Signal("1", "go")))
         await do(signals.ANSWERED, [run_id])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await asyncio.to_thread(until_it_waits, ask, late)
         await other.commit()
         await late
@@ -322,7 +322,7 @@ async def test_two_processes_signal_runs_of_each_other(store: PostgresBackend, u
     try:
         pairs = [(store, other, "a{}"), (other, store, "b{}")]
         await asyncio.gather(*[mine.create(new_run(name.format(n))) for mine, _, name in pairs for n in range(10)])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             for seq in range(1, 21):
                 await asyncio.gather(
                     *[mine.commit(step(seq, name.format(n))) for mine, _, name in pairs for n in range(10)],

@@ -24,6 +24,7 @@ from cano import (
     TaskConfig,
     TaskError,
     Workflow,
+    task,
 )
 from cano_memory import MemoryStore
 from cano_remote import naming
@@ -89,6 +90,17 @@ async def test_branches(kernel: Kernel) -> None:
 
     with pytest.raises(MergeConflictError, match="left"):
         await kernel.run(split(programs.left, programs.both), {"left": 1})
+
+
+async def test_each_branch_has_its_own_executor(workers: Any) -> None:
+    """The config of a branch's task names where it is executed, and the workflow's is for those that have none."""
+    made: Workflow[State] = Workflow(State.WORK, name="split", default_config=CPU)
+    branches: list[Any] = [task(config=TaskConfig(executor="here"))(programs.left), programs.right]
+    made.register_split(State.WORK, branches, JoinConfig(JoinStrategy.all(), State.DONE)).add_exit_state(State.DONE)
+    async with Kernel(executor={"cpu": workers, "here": None}) as kernel:
+        data = (await kernel.run(made, {})).data
+    assert data["left"][0] == os.getpid()
+    assert data["right"][0] != os.getpid()
 
 
 class Branch(Task[Any]):

@@ -395,14 +395,14 @@ async def test_a_short_query_does_not_wait_for_a_list(store: SqliteBackend, monk
 
     def slow(connection: sqlite3.Connection, filter: RunFilter) -> Sequence[RunRecord]:
         loop.call_soon_threadsafe(reading_list.set)
-        assert go_on.wait(20)
+        assert go_on.wait(100)
         return honest(connection, filter)
 
     monkeypatch.setattr(reading, "runs", slow)
     listing = asyncio.ensure_future(store.runs(RunFilter()))
     try:
         await reading_list.wait()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await store.load("run") == new_run("run")
             assert await store.next_signal("run", "go") is None
             assert await store.ready(NOW) == []
