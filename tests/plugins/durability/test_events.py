@@ -210,3 +210,23 @@ async def test_a_kernel_that_closes_ends_the_events_of_its_runs() -> None:
         await anext(events)
     with pytest.raises(RunInterruptedError, match="the kernel closed before run"):
         await anext(events)
+
+
+async def test_an_interrupted_run_that_no_store_keeps_has_no_more_events() -> None:
+    """Its error is raised, also while the kernel is open: nothing continues it."""
+    began = asyncio.Event()
+
+    async def waits(store: Any) -> str:
+        began.set()
+        await asyncio.Event().wait()
+        return "end"
+
+    flow: Workflow[str] = Workflow("a", name="followed").register("a", task(waits)).add_exit_state("end")
+    async with Kernel(grace=0) as kernel:
+        handle = await kernel.start(flow)
+        await began.wait()
+        events = handle.events()
+        await anext(events)
+        kernel.active[handle.run_id].stop(RunStatus.INTERRUPTED)
+        with pytest.raises(RunInterruptedError):
+            await anext(events)

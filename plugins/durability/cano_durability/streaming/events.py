@@ -106,6 +106,8 @@ class Follower:
                 if not follow:
                     return
                 self._check_open(run.run_id)
+                if error is not None:  # it was interrupted, and this object is all that there is of it
+                    raise error
                 await self._waiters.change(changed, LOOK)
 
     @contextmanager
