@@ -57,8 +57,7 @@ class Limit:
 
     def __eq__(self, other: object) -> bool:
         """Return whether the two share their slots."""
-        named = self.name is not None and isinstance(other, Limit) and self.name == other.name
-        return self is other or (named and type(self) is type(other))
+        return self is other or (self.name is not None and isinstance(other, Limit) and self.name == other.name)
 
     def __hash__(self) -> int:
         return id(self) if self.name is None else hash(self.name)

@@ -54,6 +54,7 @@ class Admission:
         self._kernel, self._stored, self._waiters = kernel, stored, waiters
         self._store = cast(SlotStore, stored.backend)
         self._queues: dict[tuple[str, ...], dict[str, Waiting]] = {}  # by names, then by run id, the first first
+        self._waiting: dict[str, Waiting] = {}  # by run id
         self._giving: dict[str, asyncio.Task[None]] = {}  # by run id
 
     async def take(self, run: Run, limiter: Any, values: Mapping[str, Any]) -> Taken:
@@ -71,18 +72,19 @@ class Admission:
         request = SlotRequest(run.run_id, token, seq, wanted, self._stored.now(), lenders)
         waiting = Waiting(wanted, alone=bool(lenders))
         queue = self._queues.setdefault(waiting.names, {})
-        run.waits_for = cast(Any, waiting)
         try:
             if not waiting.alone:
                 queue[run.run_id] = waiting
                 if len(queue) > 1:
+                    self._waits(run, waiting)
                     await waiting.turn
-            await self._ask(run, request)
+            await self._ask(run, request, waiting)
         except BaseException:
             self._give(taken._replace(names=waiting.names))  # it may have been taken all the same, or waits there
             raise
         finally:
             run.waits_for = None
+            self._waiting.pop(run.run_id, None)
             queue.pop(run.run_id, None)
             if not queue:
                 self._queues.pop(waiting.names, None)
@@ -90,7 +92,11 @@ class Admission:
                 first.turn.set_result(None)
         return taken
 
-    async def _ask(self, run: Run, request: SlotRequest) -> None:
+    def _waits(self, run: Run, waiting: Waiting) -> None:
+        self._waiting[run.run_id] = waiting
+        run.waits_for = cast(Any, waiting)
+
+    async def _ask(self, run: Run, request: SlotRequest, waiting: Waiting) -> None:
         """Ask until the slots are taken: when notified, when the store says so, and at each poll."""
         clock = self._kernel.clock
         while True:
@@ -99,6 +105,7 @@ class Admission:
                 seconds = await self._store.take_slots(request, self._stored.now(), at)
                 if seconds <= 0:
                     break
+                self._waits(run, waiting)
                 await self._waiters.change(changed, self._kernel.poll if math.isinf(seconds) else seconds)
             journal_of(run).check_lease()
         journal_of(run).check_lease()
@@ -123,10 +130,9 @@ class Admission:
     def _gave(self, taken: Taken, task: asyncio.Task[None]) -> None:
         if self._giving.get(taken.run_id) is task:
             del self._giving[taken.run_id]
-        for run in list(self._kernel.active.values()):
-            waiting = run.waits_for
-            if isinstance(waiting, Waiting) and not set(waiting.names).isdisjoint(taken.names):
-                self._waiters.notify(run.run_id)
+        for run_id, waiting in self._waiting.items():
+            if not set(waiting.names).isdisjoint(taken.names):
+                self._waiters.notify(run_id)
 
     def _wanted(self, run: Run, name: str, limit: Any, value: Any) -> WantedSlot:
         if limit.key is not None:
