@@ -118,7 +118,7 @@ def listing(
     plus = "" if status and by_outcome else "+"
     wanted += [f"{plus if name == 'outcome' else ''}{MORE[name].format(created=created)}" for name in more]
     if by_update and not attribute and not lately:
-        wanted.append(f"runs.{ENDED}")  # as the last one: SQLite would look for it in place of the status
+        wanted.append(ENDED)  # as the last one: SQLite would look for it in place of the status
     where = f"WHERE {' AND '.join(wanted)} " if wanted else ""
     way = "ASC" if ascending else "DESC"
     return f"{start}{where}ORDER BY {key} {way}, runs.run_id {way} LIMIT :limit"
@@ -171,7 +171,7 @@ def ended(filter: RunFilter) -> str | None:
     if not times or filter.parent is not None or (filter.status is not None and not filter.status.finished):
         return None
     of_status = () if filter.status is None else ("runs.status = :status",)
-    return " AND ".join((f"runs.{ENDED}", *of_status, *times))
+    return " AND ".join((ENDED, *of_status, *times))
 
 
 def question(

@@ -410,3 +410,12 @@ async def test_a_short_query_does_not_wait_for_a_list(store: SqliteBackend, monk
     finally:
         go_on.set()
     assert [run.run_id for run in await listing] == ["run"]
+
+
+async def test_a_step_makes_no_table(store: SqliteBackend, ask: Ask) -> None:
+    """No condition of an index makes a table of its values in each step, as `IN` with three values does."""
+    step = "EXPLAIN UPDATE runs SET seq = 1, head = 1, updated = 1, tail = tail + 1 WHERE id = 1"
+
+    assert "OpenEphemeral" not in {operation[1] for operation in ask(step)}
+    ask("CREATE INDEX slow ON runs (updated) WHERE status IN ('cancelled', 'failed', 'succeeded')")
+    assert "OpenEphemeral" in {operation[1] for operation in ask(step)}
