@@ -96,7 +96,8 @@ async def search(connection: Connection, filter: RunFilter, *, ordered: bool = T
     first = min(range(len(counts)), key=counts.__getitem__, default=None)
     lately: LiteralString = ""
     if first is None or counts[first] >= FEW:
-        lately = await (_children if filter.by_update else _lately)(connection, filter)
+        lately = await _failed(connection, filter)
+        lately = lately or await (_rest_of if filter.by_update else _lately)(connection, filter)
     if lately or (filter.by_update and first is not None and counts[first] >= FEW):
         first = None
     elif first is not None and counts[first] >= FEW:
@@ -108,7 +109,9 @@ async def search(connection: Connection, filter: RunFilter, *, ordered: bool = T
             status: LiteralString = "status = %(s)s AND NOT status = 'running'"
             if filter.status is RunStatus.RUNNING:
                 status = "status = 'running' AND status = %(s)s"
-            if await _few(connection, few(status, "runs"), {"s": filter.status.value}) < FEW:
+            if "outcome" in reading.more_of(filter):
+                status += f" AND {reading.MORE['outcome']}"
+            if await _few(connection, few(status, "runs"), {"s": filter.status.value, "state": filter.state}) < FEW:
                 first = None
     also = tuple(
         # a query of its own for each run: as a join, it might read the whole table
@@ -119,11 +122,28 @@ async def search(connection: Connection, filter: RunFilter, *, ordered: bool = T
     return Search(values, "" if first is None else " AND ".join(conditions[first]), also, lately)
 
 
-async def _children(connection: Connection, filter: RunFilter) -> LiteralString:
-    """Return the condition that reads the children of the parent, if they are few; otherwise ""."""
-    if filter.parent is None or await _few(connection, few(_CHILD, "runs"), {"parent": filter.parent}) >= FEW:
+async def _failed(connection: Connection, filter: RunFilter) -> LiteralString:
+    """Return the condition that reads the runs with the error, if they are few; otherwise ""."""
+    if filter.error is None:
         return ""
-    return f"runs.id = ANY(ARRAY(SELECT id FROM runs WHERE {_CHILD}))"
+    counts = [await _few(connection, few(each, "runs"), {"error": filter.error}) for each in _ERROR]
+    return _of_ids(*_ERROR) if sum(counts) < FEW else ""
+
+
+async def _rest_of(connection: Connection, filter: RunFilter) -> LiteralString:
+    """Return the condition that reads the children of the parent, or the runs of the state, if few; or ""."""
+    ways = [_CHILD] if filter.parent is not None else []
+    if "outcome" in reading.more_of(filter):
+        ways.append(_OUTCOME)
+    for each in ways:
+        if await _few(connection, few(each, "runs"), reading.values_of(filter)) < FEW:
+            return _of_ids(each)
+    return ""
+
+
+def _of_ids(*conditions: LiteralString) -> LiteralString:
+    parts: list[LiteralString] = [f"SELECT id FROM runs WHERE {each}" for each in conditions]
+    return f"runs.id = ANY(ARRAY({' UNION ALL '.join(parts)}))"
 
 
 async def _lately(connection: Connection, filter: RunFilter) -> LiteralString:
@@ -187,6 +207,11 @@ def question(filter: RunFilter, found: Search) -> tuple[LiteralString, dict[str,
 
 
 _CHILD: LiteralString = "parent = %(parent)s"
+_OUTCOME: LiteralString = "status = %(status)s AND outcome = %(state)s"
+_ERROR: tuple[LiteralString, ...] = (
+    "status = 'failed' AND error = %(error)s",
+    "status = 'failed' AND cause = %(error)s",
+)
 # for each attribute that is read, its run: a join might read all runs
 _JOINED: LiteralString = (
     "attributes AS a CROSS JOIN LATERAL (SELECT * FROM runs WHERE runs.id = a.run OFFSET 0) AS runs"
@@ -208,17 +233,22 @@ def _where(filter: RunFilter, found: Search, created: LiteralString) -> list[Lit
         where.append("runs.parent = %(parent)s")
     if filter.after is not None:
         where.append(reading.after_place("runs.ended" if filter.by_update else created, filter.order))
-    where += [text.format(created=created) for name, text in reading.MORE.items() if getattr(filter, name) is not None]
-    return [*where, *found.also]
+    by_outcome = not found.lately and not found.condition and filter.parent is None
+    conditions = [reading.condition_of(name, "created", by_outcome) for name in reading.more_of(filter)]
+    return [*where, *(each.format(created=created) for each in conditions), *found.also]
 
 
 def counting(filter: RunFilter, found: Search) -> tuple[LiteralString, dict[str, Any]]:
     """Return the statement that counts runs, and the values of its parameters."""
-    if (text := _of_times(filter)) is not None:
+    if (text := _of_times(filter) or _of_error(filter)) is not None:
         return text, reading.values_of(filter)
     attribute = bool(found.condition)
     where = _where(filter, found, "a.created" if attribute else "runs.created")
-    joined = _JOINED if any("runs." in each or "updated" in each or "state" in each for each in where) else None
+    joined = (
+        _JOINED
+        if any("runs." in each or "updated" in each or "state" in each or "error" in each for each in where)
+        else None
+    )
     tables = (joined or "attributes AS a") if attribute else "runs"
     condition = f" WHERE {' AND '.join(where)}" if where else ""
     text = f"SELECT count(*) FROM {tables}{condition}"
@@ -232,9 +262,16 @@ def _of_times(filter: RunFilter) -> LiteralString | None:
     condition = reading.ended(filter)
     if condition is None or filter._replace(updated_after=None, updated_before=None) != RunFilter(status=filter.status):
         return None
-    times = [text for name, text in reading.MORE.items() if getattr(filter, name) is not None]
+    times = [reading.MORE[name] for name in reading.more_of(filter)]
     others = [] if filter.status is not None else [" AND ".join((each, *times)) for each in UNFINISHED]
     return f"SELECT {' + '.join(f'(SELECT count(*) FROM runs WHERE {each})' for each in (condition, *others))}"
+
+
+def _of_error(filter: RunFilter) -> LiteralString | None:
+    """Return the statement that counts failed runs by their error alone; None for other filters."""
+    if filter.error is None or filter != RunFilter(status=RunStatus.FAILED, error=filter.error):
+        return None
+    return f"SELECT {' + '.join(f'(SELECT count(*) FROM runs WHERE {each})' for each in _ERROR)}"  # no run has both
 
 
 async def runs(connection: Connection, filter: RunFilter) -> Sequence[RunRecord]:

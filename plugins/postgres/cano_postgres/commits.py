@@ -7,7 +7,7 @@ from random import getrandbits
 from typing import Any
 
 from cano import AuditEntry, Commit, RunStatus
-from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
+from cano_msgspec.packing import LARGE, outcome_of, pack_changes, pack_extra, size_of
 
 from cano_postgres import streams
 from cano_postgres.arrays import Array, bigs, blobs, flags, integers, reals, texts
@@ -58,6 +58,10 @@ _CHANGES = """
             AND signals.addressee = consumed.addressee AND sha256(signals.signal_id) = sha256(consumed.id)
     )
     SELECT run_id, tail FROM made"""
+# after the commit in the same transaction: `head` is its entry, unless it was refused
+_NOTE_ERROR = """
+    UPDATE runs SET error = %s, cause = %s FROM journal
+    WHERE journal.run = runs.id AND journal.line = runs.head AND journal.mark = %s AND runs.run_id = %s"""
 _MADE = """
     SELECT 1 FROM runs JOIN journal ON journal.run = runs.id
     WHERE runs.run_id = %s AND journal.seq = %s AND journal.mark = %s"""
@@ -97,6 +101,10 @@ class Append:
         self.rest = (status.value, until, awaited, awaits_own, extra, commit.release)
         self.plain = status is RunStatus.RUNNING and extra is None and not commit.release and not self.consumed
         self.more: list[Statement] = []
+        if status is RunStatus.FAILED:
+            self.follow_with(
+                (_NOTE_ERROR, (*outcome_of(status, commit.state, commit.error)[1:], self.mark, commit.run_id))
+            )
         if commit.attributes is not None:
             self.follow_with(written(commit.run_id, self.mark, commit.attributes))
         if commit.chunks:

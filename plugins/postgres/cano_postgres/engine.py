@@ -283,7 +283,7 @@ class Engine:
 
     async def runs(self, filter: RunFilter) -> Sequence[RunRecord]:
         times = filter.updated_after is not None or filter.updated_before is not None
-        plain = filter.attributes is None and not times and not filter.by_update
+        plain = filter.attributes is None and filter.error is None and not times and not filter.by_update
         return await self._reader.ask((reading if plain else attributes).runs, filter)
 
     async def count(self, filter: RunFilter) -> int:

@@ -22,6 +22,8 @@ AT_ONCE = 200
 
 _NO_DATA: dict[str, Any] = {}  # one for all runs of lists: the garbage collector counts each dict
 _STATUSES = {status.value: status for status in RunStatus}
+_CUT = 200
+"""Characters of a state after which its outcome is cut off."""
 _ALL = 2**62
 """More entries than a history has."""
 
@@ -83,12 +85,14 @@ HISTORY = """
 
 MORE: dict[str, LiteralString] = {
     "state": "state = %(state)s",
+    "outcome": "outcome = %(state)s",
+    "error": "%(error)s IN (error, cause)",
     "created_after": "{created} > %(created_after)s",
     "created_before": "{created} < %(created_before)s",
     "updated_after": "updated > %(updated_after)s",
     "updated_before": "updated < %(updated_before)s",
 }
-"""The conditions of the fields of a filter that choose no index; `created` bounds the part that is read of any."""
+"""Conditions of the fields of a filter, see `more_of`. `outcome` has an index; `created` bounds the part of any."""
 
 
 @cache
@@ -109,13 +113,15 @@ def listing(
     Args:
         workflow, status, parent, after: whether the filter has the field.
         often: whether most runs have the status, so that the index by workflow is the shorter way.
-        more: names of the other fields that the filter has.
+        more: names of the other conditions, see `more_of`.
         running: whether the status is RUNNING, whose index is by workflow, too.
         also: the conditions on search attributes.
         lately: the condition that reads few runs by the time of their end, which are then sorted; or "".
         order: see `RunFilter`. By `updated`, the index of ended runs is read unless `lately` has few.
     """
     by_update = order.endswith("updated")
+    by_outcome = "outcome" in more and not parent and not lately and not by_update
+    often = often and not by_outcome
     wanted: list[LiteralString] = [lately] if lately else []
     each = running and status and not workflow and not parent  # one workflow after the other
     # a condition on an expression does not choose the index
@@ -138,7 +144,7 @@ def listing(
     key: LiteralString = "ended" if by_update else created
     if after:
         wanted.append(after_place(key, order))
-    wanted += [more_of(name, order).format(created=created) for name in more]
+    wanted += [condition_of(name, order, by_outcome).format(created=created) for name in more]
     wanted += also
     where: LiteralString = f"WHERE {' AND '.join(wanted)} " if wanted else ""
     rows = f"{sorted_by(key, order)} LIMIT %(limit)s::bigint"
@@ -148,8 +154,17 @@ def listing(
     return f"SELECT {COLUMNS} FROM runs {where}{rows}"
 
 
-def more_of(name: str, order: str) -> LiteralString:
-    """Return a condition of `MORE`; of a list by `updated`, as its index has it."""
+def more_of(filter: RunFilter) -> tuple[str, ...]:
+    """Return the names of the conditions of `MORE` that a filter needs."""
+    ended = filter.status is not None and filter.status.finished and len(filter.state or "") < _CUT
+    names = ("outcome" if ended and name == "state" else name for name in MORE if name != "outcome")
+    return tuple(name for name in names if getattr(filter, "state" if name == "outcome" else name) is not None)
+
+
+def condition_of(name: str, order: str, by_outcome: bool) -> LiteralString:
+    """Return a condition of `MORE`; of a list by `updated`, as its index has it. It chooses the index if it is to."""
+    if name == "outcome" and not by_outcome:
+        return "outcome || '' = %(state)s"
     return MORE[name].replace("updated ", "ended ") if order.endswith("updated") else MORE[name]
 
 
@@ -216,7 +231,7 @@ def question(
         filter.parent is not None,
         filter.status is RunStatus.SUCCEEDED,
         filter.after is not None,
-        tuple(name for name in MORE if getattr(filter, name) is not None),
+        more_of(filter),
         filter.status is RunStatus.RUNNING,
         also,
         lately,
@@ -235,7 +250,8 @@ def values_of(filter: RunFilter) -> dict[str, Any]:
     }
     if filter.after is not None:
         wanted["created"], wanted["run_id"] = filter.after
-    return wanted | {name: getattr(filter, name) for name in MORE if getattr(filter, name) is not None}
+    fields = [name for name in MORE if name != "outcome"]
+    return wanted | {name: getattr(filter, name) for name in fields if getattr(filter, name) is not None}
 
 
 async def ready(connection: Connection, now: float, workflows: Collection[str] | None) -> Sequence[RunRecord]:

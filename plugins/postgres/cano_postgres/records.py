@@ -7,7 +7,7 @@ from typing import Any
 from zlib import crc32
 
 from cano import RunRecord, RunStatus
-from cano_msgspec.packing import LARGE, pack_changes, pack_extra, size_of
+from cano_msgspec.packing import LARGE, outcome_of, pack_changes, pack_extra, size_of
 
 from cano_postgres.arrays import blobs, texts
 from cano_postgres.work import Rows, Statement
@@ -15,8 +15,8 @@ from cano_postgres.work import Rows, Statement
 _CREATE = """
     WITH made AS (
         INSERT INTO runs (run_id, workflow, version, fingerprint, parent, created, updated, state, status, seq, head,
-            folded, tail, holder, expires, token, wake, awaited, awaits_own, extra)
-        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 1, 0, %s, %s, %s, %s, %s, %s, %s, %s)
+            folded, tail, holder, expires, token, wake, awaited, awaits_own, extra, error, cause)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 1, 0, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
         ON CONFLICT (run_id) DO NOTHING RETURNING id, seq, state, status, created
     )
     INSERT INTO journal (run, line, seq, state, status, at, packed)
@@ -61,6 +61,7 @@ class Create:
             run.run_id, run.workflow, run.version, run.fingerprint, run.parent, run.created, run.updated, run.state,
             run.status.value, run.seq, tail, run.holder, run.expires, run.token, wake,
             None if awaited is None else awaited.encode(), awaits_own, pack_extra(run.error, run.wait, run.payload),
+            *outcome_of(run.status, run.state, run.error)[1:],
         )  # fmt: skip
         found = (texts(run.attributes), blobs(run.attributes.values())) if run.attributes else ()
         statement = _CREATE_WITH_ATTRIBUTES if found else _CREATE

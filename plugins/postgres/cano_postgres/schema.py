@@ -13,6 +13,8 @@
 - `runs.wake` is the time from which a parked run can continue: the end of its wait, or minus infinity once its signal
   has come. So one index finds the runs that are ready, however many are parked and however many signals no run awaits.
 - `runs.ended` is the time of the last update of a run that has ended. No other run has an entry in its index.
+- `runs.outcome` is the state of a run that has ended. `runs.error` and `runs.cause` are the classes of its last error,
+  which count while it has failed.
 - `attributes` has the search attributes of runs, as bytes that keep the order of values, and the time of the creation,
   by which lists are sorted.
 - `chunks` has the streams of runs.
@@ -36,8 +38,16 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import Any, LiteralString, NamedTuple
 
-from cano import StoreUnavailableError
-from cano_msgspec.packing import DamagedError, addressed, apart, pack_changes, unpack_changes
+from cano import RunStatus, StoreUnavailableError
+from cano_msgspec.packing import (
+    DamagedError,
+    addressed,
+    apart,
+    outcome_of,
+    pack_changes,
+    unpack_changes,
+    unpack_extra,
+)
 from psycopg import AsyncConnection, sql
 
 ANY = -1
@@ -65,6 +75,19 @@ async def _address(connection: AsyncConnection[Any]) -> None:
             await connection.execute("UPDATE signals SET addressee = %s, signal_id = %s WHERE id = %s", (to, id, row))
 
 
+async def _note_errors(connection: AsyncConnection[Any]) -> None:
+    """Note the classes of the errors of failed runs."""
+    last = -1
+    while rows := await (await connection.execute(_FAILED, (last, _PAGE), binary=True)).fetchall():
+        for row, extra in rows:
+            with suppress(DamagedError):  # a corrupt run is found by no error
+                error, *_ = unpack_extra(extra)
+                _, *names = outcome_of(RunStatus.FAILED, "", error)
+                await connection.execute("UPDATE runs SET error = %s, cause = %s WHERE id = %s", (*names, row))
+        last = rows[-1][0]
+
+
+_FAILED = "SELECT id, extra FROM runs WHERE id > %s AND status = 'failed' ORDER BY id LIMIT %s"
 _TO_WAITS = "SELECT id, signal_id FROM signals WHERE NOT own AND position('\\000wait '::bytea IN signal_id) = 1"
 _WITH_NUL = """
     SELECT run, line, changes FROM journal
@@ -332,6 +355,17 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         )""",
         'CREATE TABLE rates (name text COLLATE "C" PRIMARY KEY, next_at float8 NOT NULL)',
         "CREATE INDEX rates_by_time ON rates (next_at)",
+    ),
+    (
+        # generated, since an index on `state` would get an entry for each step; an index takes no text of any length
+        """ALTER TABLE runs ADD COLUMN error text COLLATE "C", ADD COLUMN cause text COLLATE "C",
+            ADD COLUMN outcome text COLLATE "C" GENERATED ALWAYS AS (
+                CASE WHEN status IN ('succeeded', 'failed', 'cancelled') THEN left(state, 200) END
+            ) STORED""",
+        _note_errors,
+        "CREATE INDEX runs_by_outcome ON runs (status, outcome, created) WHERE outcome IS NOT NULL",
+        "CREATE INDEX runs_by_error ON runs (error, created) WHERE status = 'failed' AND error IS NOT NULL",
+        "CREATE INDEX runs_by_cause ON runs (cause, created) WHERE status = 'failed' AND cause IS NOT NULL",
     ),
 )
 """The statements and functions that migrate a schema from each version to the next; the first creates the tables."""

@@ -16,7 +16,7 @@ from cano import RunFilter, RunRecord, RunStatus, Signal, Wait
 from cano.run_filter import ORDERS
 from cano.search_attributes import encoded, ranges
 from cano.testing.contract_base import LATER, NOW, new_run, step
-from cano_msgspec.packing import unpack_changes
+from cano_msgspec.packing import pack_extra, unpack_changes
 from cano_postgres import PostgresBackend, attributes, audit, leases, pruning, reading, signals, streams
 from cano_postgres.connection import prepare_reader
 from psycopg import sql
@@ -30,8 +30,9 @@ VALUES = {
     "name": b"go", "before": NOW, "age": 9.0, "created": NOW, "keep": 9, "after": 3,
     "state": "A", "created_after": NOW - 9, "created_before": NOW, "updated_after": NOW - 9, "updated_before": NOW,
     "workflows": ["flow 1", "flow 2"], "versions": ["1", "1"], "fingerprints": ["f", "f"], "skip": ["7"],
-    "holder": "me", "expires": LATER, "mark": 1,
+    "holder": "me", "expires": LATER, "mark": 1, "error": "E",
 }  # fmt: skip
+MORE = tuple(name for name in reading.MORE if name != "outcome")
 WAIT = Wait(then="B", signal="go", until=LATER)
 # half of the runs are parked and half have succeeded, and every tenth is a child
 _FILL_RUNS = """
@@ -91,7 +92,7 @@ async def test_polls_and_lists_read_an_index(store: PostgresBackend, ask: Ask, e
     for plan in [await explain(pruning.AGED), await explain(pruning.TOO_MANY)]:
         assert "Seq Scan" not in plan
         assert "runs_by_status" in plan or "runs_by_workflow" in plan
-    more = [(), ("state", "updated_after"), ("created_after",), tuple(reading.MORE)]
+    more = [(), ("state", "updated_after"), ("created_after",), MORE]
     for workflow, status, parent, often, names in product(*[(True, False)] * 4, more):
         plan = await explain(reading.listing(workflow, status, parent, often, more=names))
         index = (
@@ -222,7 +223,7 @@ async def test_ordered_lists_read_an_index(store: PostgresBackend, ask: Ask, exp
     rare, most = ({"tenant": ranges("=", [encoded(tenant)])} for tenant in ("9", "most"))
     fields: list[tuple[dict[str, Any], bool]] = [
         ({}, False), ({"workflow": "flow 1"}, False), ({"attributes": most}, False), ({"attributes": rare}, True),
-        ({"parent": "1"}, True), ({"after": (500.0, "9")}, False), ({"updated_after": 900.0, "state": "A"}, False),
+        ({"parent": "1"}, True), ({"after": (500.0, "9")}, False), ({"updated_after": 900.0, "state": "A"}, True),
         ({"workflow": "flow 1", "attributes": most, "after": (500.0, "9"), "created_before": NOW + 9000}, False),
     ]  # fmt: skip
     everything = [
@@ -247,6 +248,61 @@ async def test_ordered_lists_read_an_index(store: PostgresBackend, ask: Ask, exp
             assert await store.count(wanted) == len(expected)
 
 
+async def test_outcomes_read_an_index(store: PostgresBackend, ask: Ask, explain: Any, url: str) -> None:
+    """Among 10,000 runs, lists and counts of ended ones by state or error read an index, and match.
+
+    Runs of a state are read in the order of the list. Few with an error are read and sorted; many are a large part of
+    those that have failed. A count by state and status, or by error alone, reads no run.
+    """
+    ask(_FILL_RUNS, NOW, NOW + 1e9)
+    ask("""UPDATE runs SET status = CASE WHEN id %% 10 = 1 THEN 'succeeded' ELSE 'failed' END, wake = NULL,
+        updated = id * 7919 %% 10007, state = CASE WHEN id %% 4 > 0 THEN 'A' ELSE 'B' || (id %% 1000) END,
+        error = CASE WHEN id %% 10 <> 1 THEN 'E0' END, cause = CASE WHEN id %% 100 = 50 THEN 'C' END""")
+    for cause in (None, "C"):
+        extra = pack_extra({"type": "E0", "cause": cause}, None, None)
+        ask("UPDATE runs SET extra = %s WHERE error = 'E0' AND cause IS NOT DISTINCT FROM %s", extra, cause)
+    ask("INSERT INTO attributes SELECT id, 'tenant', convert_to('smost', 'UTF8'), created FROM runs WHERE id %% 3 > 0")
+    ask("VACUUM ANALYZE")
+    everything = [
+        run._replace(attributes={"tenant": encoded("most" if int(run.run_id) % 3 else "")})
+        for run in await store.runs(RunFilter())
+    ]
+    most: dict[str, Any] = {"attributes": {"tenant": ranges("=", [encoded("most")])}}
+    failed, succeeded = {"status": RunStatus.FAILED}, {"status": RunStatus.SUCCEEDED}
+    wanted: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+        ({**failed, "state": "B100"}, {}, "runs_by_outcome"),
+        ({**failed, "state": "B100"}, {"workflow": "flow 0"}, "runs_by_outcome"),
+        ({**succeeded, "state": "A"}, {"workflow": "flow 1"}, "runs_by_outcome"),
+        ({**failed, "state": "A"}, {"parent": "1"}, "runs_by_parent"),
+        ({**failed, "error": "none"}, {}, "runs_by_error"),
+        ({**failed, "error": "C"}, {"state": "A"}, "runs_by_cause"), ({**failed, "error": "C"}, most, "runs_by_error"),
+        ({**failed, "error": "E0"}, {"workflow": "flow 2"}, ""),
+    ]  # fmt: skip
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await prepare_reader(connection, store._settings)
+        for order, (outcome, more, index) in product(ORDERS, wanted):
+            filter_ = RunFilter(order=order)._replace(**outcome, **more)
+            for make in (attributes.question, attributes.counting):
+                found = await attributes.search(connection, filter_, ordered=make is attributes.question)
+                assert found is not None
+                plan = await explain(*make(filter_, found))
+                assert not re.search("Seq Scan|Hash", plan), plan
+                assert index in plan or filter_.by_update, plan
+                if index == "runs_by_outcome" and not filter_.by_update:
+                    assert "Sort  (" not in plan.replace("Incremental Sort", ""), plan
+            expected = sorted(filter(filter_.matches, everything), key=filter_.place_of, reverse=not filter_.ascending)
+            page = await store.runs(filter_._replace(limit=30))
+            assert [run.run_id for run in page] == [run.run_id for run in expected[:30]]
+            assert await store.count(filter_) == len(expected)
+            assert bool(expected) == (outcome.get("error") != "none")
+    fields: list[dict[str, Any]] = [{"state": "A"}, {"error": "E0"}]
+    for more in fields:
+        filter_ = RunFilter(status=RunStatus.FAILED)._replace(**more)
+        plan = await explain(*attributes.counting(filter_, attributes.Search({})))
+        assert "Index Only Scan" in plan, plan
+        assert not re.search(r"Seq Scan|Bitmap|Index Scan", plan), plan
+
+
 async def test_a_step_changes_no_index(store: PostgresBackend, ask: Ask) -> None:
     """The columns that each step updates are in no index, so that a step writes no entry; an end does."""
     await store.create(new_run("run"))
@@ -263,7 +319,7 @@ async def test_lists_of_running_runs_read_their_index(store: PostgresBackend, as
     """The list of running runs, of a workflow or of all, reads their index from each workflow's place."""
     ask(_FILL_RUNS.replace("'succeeded'", "'running'"), NOW, NOW + 1e9)
     ask("ANALYZE")
-    for workflow, after, names in product((True, False), (True, False), [(), tuple(reading.MORE)]):
+    for workflow, after, names in product((True, False), (True, False), [(), MORE]):
         plan = await explain(reading.listing(workflow, True, False, after=after, more=names, running=True))
         assert set(re.findall(r"Scan .*using (\w+)|(\w+) Scan on runs", plan)) == {("runs_running", "")}, plan
         assert workflow or re.search(r"Index Cond: \(\(?workflow = names.name", plan), plan
