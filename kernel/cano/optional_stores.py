@@ -103,7 +103,8 @@ class QueueStore(ClaimingStore, Protocol):
         backend object may remember that for itself.
 
         The time that this takes must not grow with the number of runs in queues. If a run in a queue is claimed, fewer
-        runs may be returned than there are: the caller asks again.
+        runs may be returned than there are: the caller asks again. A run whose delay has passed since the last call may
+        enter its queue with this call, and be claimed by the next one.
 
         Args:
             definitions, limit, holder, now, expires, skip: see `ClaimingStore.claim_ready`. In queues, `skip` may have

@@ -185,14 +185,15 @@ class QueueClauses(Contract):
         await store.create(queued("other"))
         ready = sorted(run.run_id for run in await store.ready(NOW))
         assert ready == ["now", "other"]
-        assert await claimed(store) == ["now", "other"]
-        await store.create(queued("another"))
-        assert sorted(run.run_id for run in await store.ready(LATER)) == ["another", "soon"]
-        found = await store.claim_ready([FLOW], 1, "me", LATER, LATER + 9)
-        assert [each.run_id for each in found] == ["soon"]
+        assert sorted(await claimed(store)) == ["now", "other"]
+        for number in range(3):
+            await store.create(queued(f"another {number}"))
+        assert sorted(run.run_id for run in await store.ready(LATER))[3:] == ["soon"]
+        found = [*await store.claim_ready([FLOW], 1, "me", LATER, LATER + 9)]  # it may enter its queue now
+        found += await store.claim_ready([FLOW], 1, "me", LATER, LATER + 9)
         record = delayed("soon", LATER, lane=Lane(priority=1))
-        assert found[0].record == record._replace(holder="me", expires=LATER + 9, token=1)
-        assert await claimed(store, now=LATER) == ["another"]
+        assert record._replace(holder="me", expires=LATER + 9, token=1) in [each.record for each in found]
+        assert len(await claimed(store, now=LATER)) == 2
         assert await store.claim("late", "me", NOW, LATER) == 1
         assert (await loaded(store, "late")).status is RunStatus.PARKED
         assert await claimed(store, now=LATER + 999) == []

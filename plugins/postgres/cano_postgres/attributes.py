@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString, NamedTuple
 
 from cano import AttributeRange, RunFilter, RunRecord, RunStatus
+from cano_durability.stores.lanes import first_of, statuses_of
 
 from cano_postgres import reading
 from cano_postgres.arrays import blobs, texts
@@ -17,7 +18,7 @@ FEW = 2000
 
 UNFINISHED: tuple[LiteralString, ...] = (
     "status = 'running'",
-    "status IN ('parked', 'interrupted') AND NOT status = 'running'",
+    "status IN ('parked', 'interrupted', 'enqueued', 'delayed', 'due') AND NOT status = 'running'",
 )
 """The conditions of the runs that have not ended, each with an index."""
 
@@ -194,16 +195,16 @@ def _condition(
     return name_is, of_value
 
 
-def question(filter: RunFilter, found: Search) -> tuple[LiteralString, dict[str, Any]]:
-    """Return the statement of a list, and the values of its parameters."""
+def question(filter: RunFilter, found: Search, stored: str) -> tuple[LiteralString, dict[str, Any]]:
+    """Return the statement of a list of the rows with a status, and the values of its parameters."""
     if not found.condition:
-        text, values = reading.question(filter, found.also, found.lately)
+        text, values = reading.question(filter, found.also, found.lately, stored=stored)
         return text, values | found.values
-    where = " AND ".join(_where(filter, found, "a.created"))
+    where = " AND ".join(_where(filter, found, "a.created", stored))
     text = f"SELECT {reading.COLUMNS} FROM {_JOINED} WHERE {where} "
     text += reading.sorted_by("runs.ended" if filter.by_update else "a.created", filter.order)
     text += " LIMIT %(limit)s::bigint"
-    return text, reading.values_of(filter) | found.values
+    return text, reading.values_of(filter) | found.values | {"status": stored or None}
 
 
 _CHILD: LiteralString = "parent = %(parent)s"
@@ -218,12 +219,12 @@ _JOINED: LiteralString = (
 )
 
 
-def _where(filter: RunFilter, found: Search, created: LiteralString) -> list[LiteralString]:
+def _where(filter: RunFilter, found: Search, created: LiteralString, stored: str) -> list[LiteralString]:
     """Return the conditions of a filter, those on attributes included."""
     where: list[LiteralString] = [each for each in (found.condition, found.lately) if each]
     if filter.status is not None and found.lately:
         where.append("runs.status || '' = %(status)s")
-    elif filter.status is RunStatus.RUNNING:
+    elif stored == RunStatus.RUNNING.value:
         where.append("runs.status = 'running'")
     elif filter.status is not None:
         where.append("runs.status = %(status)s AND NOT runs.status = 'running'")
@@ -238,12 +239,12 @@ def _where(filter: RunFilter, found: Search, created: LiteralString) -> list[Lit
     return [*where, *(each.format(created=created) for each in conditions), *found.also]
 
 
-def counting(filter: RunFilter, found: Search) -> tuple[LiteralString, dict[str, Any]]:
-    """Return the statement that counts runs, and the values of its parameters."""
+def counting(filter: RunFilter, found: Search, stored: str) -> tuple[LiteralString, dict[str, Any]]:
+    """Return the statement that counts the rows with a status, and the values of its parameters."""
     if (text := _of_times(filter) or _of_error(filter)) is not None:
         return text, reading.values_of(filter)
     attribute = bool(found.condition)
-    where = _where(filter, found, "a.created" if attribute else "runs.created")
+    where = _where(filter, found, "a.created" if attribute else "runs.created", stored)
     joined = (
         _JOINED
         if any("runs." in each or "updated" in each or "state" in each or "error" in each for each in where)
@@ -254,7 +255,7 @@ def counting(filter: RunFilter, found: Search) -> tuple[LiteralString, dict[str,
     text = f"SELECT count(*) FROM {tables}{condition}"
     if filter.limit is not None:
         text = f"SELECT count(*) FROM (SELECT FROM {tables}{condition} LIMIT %(limit)s::bigint) AS found"
-    return text, reading.values_of(filter) | found.values
+    return text, reading.values_of(filter) | found.values | {"status": stored or None}
 
 
 def _of_times(filter: RunFilter) -> LiteralString | None:
@@ -277,7 +278,10 @@ def _of_error(filter: RunFilter) -> LiteralString | None:
 async def runs(connection: Connection, filter: RunFilter) -> Sequence[RunRecord]:
     """Return the runs that match a filter with attributes or times of update, without data."""
     found = await search(connection, filter)
-    return [] if found is None else await reading.listed(connection, *_used(*question(filter, found)))
+    if found is None:
+        return []
+    texts = [_used(*question(filter, found, stored)) for stored in statuses_of(filter)]
+    return first_of(filter, [await reading.listed(connection, *each) for each in texts])
 
 
 async def count(connection: Connection, filter: RunFilter) -> int:
@@ -285,9 +289,12 @@ async def count(connection: Connection, filter: RunFilter) -> int:
     found = await search(connection, filter, ordered=False)
     if found is None:
         return 0
-    text, values = _used(*counting(filter, found))
-    row = await (await connection.execute(text, values, binary=True)).fetchone()
-    return 0 if row is None else int(row[0])
+    number = 0
+    for stored in statuses_of(filter):
+        text, values = _used(*counting(filter, found, stored))
+        row = await (await connection.execute(text, values, binary=True)).fetchone()
+        number += 0 if row is None else int(row[0])
+    return number if filter.limit is None else min(number, max(filter.limit, 0))
 
 
 def _used(text: LiteralString, values: Mapping[str, Any]) -> tuple[LiteralString, dict[str, Any]]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cano import JoinedStore, StoreTransaction
+from cano import JoinedStore, RunRecord, StoreTransaction
 from cano.options import Seconds, place_name
 from cano_durability.stores.delegating import LazyDurableBackend
 
@@ -100,6 +100,14 @@ class PostgresBackend(LazyDurableBackend["Engine"]):
             StoreUnavailableError: the server cannot be reached, or refuses the connection.
         """
         return await (await self._make()).exists()
+
+    async def queue_sizes(self, definitions: Sequence[tuple[str, str, str]], most: int) -> Mapping[str, int]:
+        """See `QueueStore.queue_sizes`."""
+        return await self._opened().queue_sizes(definitions, most)
+
+    async def queued_before(self, run: RunRecord, most: int) -> tuple[int, int]:
+        """See `QueueStore.queued_before`."""
+        return await self._opened().queued_before(run, most)
 
     async def begin(self, run_id: str, token: int, seq: int, timeout: float) -> StoreTransaction:
         """See `TransactionalStore.begin`. It has a connection of its own, and locks the run's row."""

@@ -29,9 +29,10 @@ from cano import (
     StreamChunk,
     Transition,
 )
+from cano_durability.stores.lanes import Turns, is_new
 from cano_msgspec.ends import Ends
 
-from cano_postgres import attributes, audit, notices, pruning, reading, signals, slots, streams
+from cano_postgres import attributes, audit, notices, pruning, queues, reading, signals, slots, streams
 from cano_postgres.commits import Append
 from cano_postgres.connection import check_parameters, check_server, connect
 from cano_postgres.failures import passes, translated, unkept, unreachable
@@ -57,6 +58,7 @@ class Engine:
         self.capabilities = CAPABILITIES._replace(strict=settings.strict)
         self._settings = settings
         self._writer = Writer(settings, closed)
+        self._turns = Turns()
         self._reader = Reader(settings, closed)
         self._listener = Listener(settings, self._writer.key)
         tell = partial(self._reader.ask, notices.tell, settings.schema, notices.sender(self._writer.key))
@@ -184,8 +186,21 @@ class Engine:
         now: float,
         expires: float,
         skip: Sequence[str] = (),
+        names: Collection[str] | None = None,
     ) -> Sequence[ClaimedRun]:
-        return reading.claimed(await self._writer.do(ClaimReady(definitions, limit, holder, now, expires, skip)))
+        given = definitions, limit, holder, now, expires, skip, names, self._turns
+        rows, entered = await self._writer.do(ClaimReady(*given))
+        if entered and not rows:
+            rows, _ = await self._writer.do(ClaimReady(*given))
+        found = reading.claimed(rows)
+        self._turns.claimed(each.record for each in found if each.record is not None and is_new(each.record))
+        return found
+
+    async def queue_sizes(self, definitions: Sequence[tuple[str, str, str]], most: int) -> Mapping[str, int]:
+        return await self._reader.ask(queues.sizes, definitions, most)
+
+    async def queued_before(self, run: RunRecord, most: int) -> tuple[int, int]:
+        return await self._reader.ask(queues.before, run, most, run_id=run.run_id)
 
     async def renew(self, holder: str, tokens: Mapping[str, int], expires: float) -> Sequence[str]:
         lost: Sequence[str] = await self._writer.do(Renew(holder, tokens, expires), urgent=True)

@@ -2,44 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from random import getrandbits
+from typing import LiteralString
+
+from cano_durability.stores.lanes import Turns
 
 from cano_postgres.arrays import bigs, texts
+from cano_postgres.queues import CHOSEN, ENTER, RELEASED, STATUS, WAKE, columns, turns_of
 from cano_postgres.reading import CLAIMED
 from cano_postgres.work import Rows, Statement
 
-_CLAIM = """
-    UPDATE runs SET token = token + 1, holder = %s, expires = %s, mark = %s
+_CLAIM: LiteralString = f"""
+    UPDATE runs SET token = token + 1, holder = %s, expires = %s, mark = %s, status = {STATUS}, wake = {WAKE}
     WHERE run_id = %s AND (holder IS NULL OR expires IS NULL OR expires < %s) RETURNING token"""
+_SERVED: LiteralString = "(%(queues)s::text[] IS NULL OR coalesce(queue, 'default') = ANY(%(queues)s))"
 # what another process is about to claim is skipped; what it has just changed is looked at as it is now
-CLAIM_READY = """
-    WITH given AS MATERIALIZED (
+CLAIM_READY: LiteralString = f"""
+    WITH RECURSIVE given AS MATERIALIZED (
         SELECT * FROM unnest(%(workflows)s::text[], %(versions)s::text[], %(fingerprints)s::text[])
             AS given (workflow, version, fingerprint)
     ), woken AS MATERIALIZED (
         SELECT id FROM runs
         WHERE workflow = ANY(%(workflows)s) AND wake <= %(now)s AND status || '' = 'parked' AND holder IS NULL
             AND run_id <> ALL(%(skip)s) AND (workflow, version, fingerprint) IN (SELECT * FROM given)
+            AND {_SERVED}
         LIMIT %(limit)s::bigint FOR UPDATE SKIP LOCKED
     ), interrupted AS MATERIALIZED (
         SELECT id FROM runs
         WHERE workflow = ANY(%(workflows)s) AND status = 'running' AND holder IS NULL
             AND run_id <> ALL(%(skip)s) AND (workflow, version, fingerprint) IN (SELECT * FROM given)
+            AND {_SERVED}
         LIMIT %(limit)s::bigint - (SELECT count(*) FROM woken) FOR UPDATE SKIP LOCKED
-    ), claimed AS (
-        UPDATE runs SET token = token + 1, holder = %(holder)s, expires = %(expires)s, mark = %(mark)s
-        WHERE id = ANY(ARRAY(SELECT id FROM woken UNION ALL SELECT id FROM interrupted)) RETURNING id
+    ), room AS MATERIALIZED (
+        SELECT greatest(
+            %(limit)s::bigint - (SELECT count(*) FROM woken) - (SELECT count(*) FROM interrupted), 0
+        ) AS most
+    ), entered AS ({ENTER}
+    ), {CHOSEN}, claimed AS (
+        UPDATE runs SET token = token + 1, holder = %(holder)s, expires = %(expires)s, mark = %(mark)s,
+            status = {STATUS}, wake = {WAKE}
+        WHERE id = ANY(ARRAY(
+            SELECT id FROM woken UNION ALL SELECT id FROM interrupted
+            UNION ALL SELECT id FROM found WHERE priority = (SELECT max(priority) FROM found)
+        )) RETURNING id
     )
-    SELECT set_config('cano.claimed', coalesce(array_agg(id)::text, '{}'), true) FROM claimed"""
+    SELECT set_config('cano.claimed', coalesce(array_agg(id)::text, '{{}}'), true), (SELECT count(*) FROM entered)
+    FROM claimed"""
 _CLAIMED_READY = """
-    SELECT set_config('cano.claimed', coalesce(array_agg(id)::text, '{}'), true) FROM runs
+    SELECT set_config('cano.claimed', coalesce(array_agg(id)::text, '{}'), true), 0 FROM runs
     WHERE status = ANY('{running,parked}') AND holder = %(holder)s AND mark = %(mark)s AND expires = %(expires)s"""
 _CLAIMED = "SELECT token FROM runs WHERE run_id = %s AND holder = %s AND mark = %s"
 _RENEW = """
     UPDATE runs SET expires = %s FROM unnest(%s::text[], %s::bigint[]) AS given (run_id, token)
     WHERE runs.run_id = given.run_id AND runs.token = given.token AND runs.holder = %s RETURNING runs.run_id"""
 _RELEASE = "UPDATE runs SET holder = NULL, expires = NULL WHERE run_id = %s AND token = %s"
+_RELEASE_COPY: LiteralString = f"""
+    UPDATE runs SET holder = NULL, expires = NULL,{RELEASED} WHERE run_id = %s AND token = %s AND holder IS NOT NULL"""
 
 
 class Claim:
@@ -65,7 +84,7 @@ class Claim:
 
 
 class ClaimReady:
-    """The work of claiming runs that are ready. Its outcome is their rows, with all their data.
+    """The work of claiming runs that are ready. Its outcome is their rows, with all their data; see `outcome`.
 
     A statement of its own reads them in the same transaction: it sees all that was committed before the claim.
     """
@@ -83,20 +102,23 @@ class ClaimReady:
         now: float,
         expires: float,
         skip: Sequence[str],
+        queues: Collection[str] | None,
+        turns: Turns,
     ) -> None:
-        workflows, versions, fingerprints = (texts([each[column] for each in definitions]) for column in range(3))
         self._values = {
-            "workflows": workflows, "versions": versions, "fingerprints": fingerprints, "now": now, "skip": texts(skip),
-            "limit": limit, "holder": holder, "expires": expires, "mark": getrandbits(63),
+            **columns(definitions), "now": now, "skip": texts(skip), "limit": limit, "holder": holder,
+            "expires": expires, "mark": getrandbits(63), "queues": None if queues is None else texts([*queues]),
+            **turns_of(turns),
         }  # fmt: skip
 
     def statements(self, *, again: bool) -> Sequence[Statement]:
         """Return the claim; or, with `again`, a query for what it has claimed: the next call claims the others."""
         return [(_CLAIMED_READY if again else CLAIM_READY, self._values), (CLAIMED, ())]
 
-    def outcome(self, rows: Sequence[Rows], *, again: bool) -> Rows:
-        """Return the rows of the claimed runs."""
-        return rows[1]
+    def outcome(self, rows: Sequence[Rows], *, again: bool) -> tuple[Rows, bool]:
+        """Return the rows of the claimed runs, and whether delayed runs have entered their queues meanwhile."""
+        ((_, entered),) = rows[0]
+        return rows[1], entered > 0
 
 
 class Renew:
@@ -132,7 +154,7 @@ class Release:
 
     def __init__(self, run_id: str, token: int) -> None:
         self.run_id = self.news = run_id
-        self._release: Statement = _RELEASE, (run_id, token)
+        self._release: Statement = _RELEASE if token else _RELEASE_COPY, (run_id, token)
 
     def statements(self, *, again: bool) -> Sequence[Statement]:
         """Return the release, which may be repeated: after another claim, the token differs."""

@@ -8,12 +8,14 @@ from contextlib import suppress
 from functools import cache
 from typing import Any, LiteralString
 
-from cano import ClaimedRun, RunFilter, RunRecord, RunStatus, SerializationError, Transition
+from cano import ClaimedRun, Lane, RunFilter, RunRecord, RunStatus, SerializationError, Transition
+from cano_durability.stores.lanes import STATUSES, first_of, statuses_of
 from cano_msgspec.packing import unpacked_record, unreadable, unreadable_record
 from psycopg import AsyncCursor
 
 from cano_postgres.arrays import texts
 from cano_postgres.connection import Connection
+from cano_postgres.queues import CLASSES, IN_QUEUE, LISTED
 from cano_postgres.snapshot import TAIL, Fold, merged, unpacked
 from cano_postgres.work import Rows
 
@@ -29,7 +31,7 @@ _ALL = 2**62
 
 COLUMNS: LiteralString = """
     runs.run_id, runs.workflow, runs.version, runs.fingerprint, runs.parent, runs.created, runs.updated, runs.state,
-    runs.status, runs.seq, runs.holder, runs.expires, runs.token, runs.extra"""
+    runs.status, runs.seq, runs.holder, runs.expires, runs.token, runs.extra, runs.queue, runs.priority, runs.key"""
 _WITH_DATA: LiteralString = f"""
     SELECT {COLUMNS}, folded, head,
         ARRAY(SELECT own FROM snapshot WHERE run = runs.id ORDER BY place),
@@ -59,7 +61,16 @@ READY: LiteralString = f"""
         WHERE {_OF_WORKFLOWS.format(_NAMES.format(_WAKING))} AND wake <= %(now)s AND status || '' = 'parked'
         UNION ALL
         SELECT id FROM runs WHERE {_OF_WORKFLOWS.format(_NAMES.format(_RUNNING))} AND {_RUNNING}
-    )) AND (holder IS NULL OR expires IS NULL OR expires < %(now)s) ORDER BY id"""
+        UNION ALL
+        (SELECT id FROM runs WHERE status = 'delayed' AND due <= %(now)s ORDER BY due LIMIT {LISTED})
+        UNION ALL
+        (WITH RECURSIVE {CLASSES} SELECT waiting.id FROM classes, LATERAL (
+            SELECT id FROM runs WHERE {IN_QUEUE} AND class = classes.class
+            ORDER BY class, priority DESC, key, id LIMIT {LISTED}
+        ) AS waiting)
+    ))
+        AND (%(workflows)s::text[] IS NULL OR workflow = ANY(%(workflows)s))
+        AND (holder IS NULL OR expires IS NULL OR expires < %(now)s) ORDER BY id"""
 # the entries after number `low` are those with a greater seq than `after`; a missing entry ends the search too early
 HISTORY = """
     WITH RECURSIVE run AS MATERIALIZED (
@@ -91,6 +102,7 @@ MORE: dict[str, LiteralString] = {
     "created_before": "{created} < %(created_before)s",
     "updated_after": "updated > %(updated_after)s",
     "updated_before": "updated < %(updated_before)s",
+    "held": "(holder IS NOT NULL) = %(held)s",
 }
 """Conditions of the fields of a filter, see `more_of`. `outcome` has an index; `created` bounds the part of any."""
 
@@ -205,7 +217,8 @@ async def exists(connection: Connection, run_id: str) -> bool:
 
 async def runs(connection: Connection, filter: RunFilter) -> Sequence[RunRecord]:
     """Return the runs that match a filter that needs no `search`, without data."""
-    return await listed(connection, *question(filter))
+    lists = [await listed(connection, *question(filter, stored=stored)) for stored in statuses_of(filter)]
+    return first_of(filter, lists)
 
 
 def ended(filter: RunFilter) -> LiteralString | None:
@@ -222,9 +235,9 @@ def ended(filter: RunFilter) -> LiteralString | None:
 
 
 def question(
-    filter: RunFilter, also: tuple[LiteralString, ...] = (), lately: LiteralString = ""
+    filter: RunFilter, also: tuple[LiteralString, ...] = (), lately: LiteralString = "", *, stored: str
 ) -> tuple[LiteralString, dict[str, Any]]:
-    """Return the statement of a list, and the values of its parameters; without those of `also`."""
+    """Return the statement of a list of the rows with a status, and the values of its parameters without `also`'s."""
     text = listing(
         filter.workflow is not None,
         filter.status is not None,
@@ -232,12 +245,12 @@ def question(
         filter.status is RunStatus.SUCCEEDED,
         filter.after is not None,
         more_of(filter),
-        filter.status is RunStatus.RUNNING,
+        stored == RunStatus.RUNNING.value,
         also,
         lately,
         filter.order,
     )
-    return text, values_of(filter)
+    return text, values_of(filter) | {"status": stored or None}
 
 
 def values_of(filter: RunFilter) -> dict[str, Any]:
@@ -323,14 +336,14 @@ def _record(row: Sequence[Any], data: dict[str, bytes], own: dict[str, bytes]) -
     """Return the run in a row of `COLUMNS`. Raise SerializationError if the row is corrupt."""
     (
         run_id, workflow, version, fingerprint, parent, created, updated, state, status, seq, holder, expires, token,
-        extra,
+        extra, queue, priority, key,
     ) = row  # fmt: skip
-    if status not in _STATUSES:
+    if status not in STATUSES:
         raise unreadable(run_id, "its row is corrupt")
     return unpacked_record(
         run_id, extra, workflow=workflow, version=version, fingerprint=fingerprint, state=state, seq=seq,
-        status=_STATUSES[status], data=data, parent=parent, created=created, updated=updated, holder=holder,
-        expires=expires, token=token, own=own,
+        status=STATUSES[status], data=data, parent=parent, created=created, updated=updated, holder=holder,
+        expires=expires, token=token, own=own, lane=None if queue is None else Lane(queue, priority, key),
     )  # fmt: skip
 
 
@@ -340,5 +353,5 @@ def _listed(row: Sequence[Any]) -> RunRecord:
         return _record(row, _NO_DATA, _NO_DATA)
     except SerializationError as error:
         run_id, workflow = row[0], row[1]
-        status = _STATUSES.get(row[8], RunStatus.INTERRUPTED)
+        status = STATUSES.get(row[8], RunStatus.INTERRUPTED)
         return unreadable_record(run_id, workflow, status, error, created=row[5])

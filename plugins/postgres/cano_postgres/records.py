@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, LiteralString
 from zlib import crc32
 
 from cano import RunRecord, RunStatus
+from cano_durability.stores.lanes import DELAYED, class_of, stored_status
 from cano_msgspec.packing import LARGE, outcome_of, pack_changes, pack_extra, size_of
 
 from cano_postgres.arrays import blobs, texts
@@ -21,6 +22,10 @@ _CREATE = """
     )
     INSERT INTO journal (run, line, seq, state, status, at, packed)
     SELECT id, 1, seq, state, status, created, %s FROM made RETURNING run"""
+_TO_QUEUE: tuple[tuple[LiteralString, LiteralString], ...] = (
+    (")\n        VALUES (", ", queue, priority, key, class, due)\n        VALUES ("),
+    ("%s)\n        ON CONFLICT", "%s, %s, %s, %s, %s, %s)\n        ON CONFLICT"),
+)
 _CREATE_WITH_ATTRIBUTES = _CREATE.replace(
     """
     )
@@ -57,15 +62,21 @@ class Create:
         # runs that step together are compacted at different steps
         tail = 1 + self.size // LARGE + crc32(run.run_id.encode()) % every // 2
         self.awaits = awaited is not None
+        status, lane = stored_status(run), tuple[Any, ...]()
+        if run.lane is not None:
+            lane = *run.lane, class_of(run.workflow, run.version, run.fingerprint, run.lane.queue), wake
+            wake = None if status == DELAYED else wake
         row: tuple[Any, ...] = (
             run.run_id, run.workflow, run.version, run.fingerprint, run.parent, run.created, run.updated, run.state,
-            run.status.value, run.seq, tail, run.holder, run.expires, run.token, wake,
+            status, run.seq, tail, run.holder, run.expires, run.token, wake,
             None if awaited is None else awaited.encode(), awaits_own, pack_extra(run.error, run.wait, run.payload),
             *outcome_of(run.status, run.state, run.error)[1:],
         )  # fmt: skip
         found = (texts(run.attributes), blobs(run.attributes.values())) if run.attributes else ()
         statement = _CREATE_WITH_ATTRIBUTES if found else _CREATE
-        self._create: Statement = statement, (*row, *found, pack_changes(run.data, (), run.own))
+        for part, longer in _TO_QUEUE if lane else ():
+            statement = statement.replace(part, longer)
+        self._create: Statement = statement, (*row, *lane, *found, pack_changes(run.data, (), run.own))
 
     def statements(self, *, again: bool) -> Sequence[Statement]:
         """Return the insertion, which may be repeated: then the id exists."""

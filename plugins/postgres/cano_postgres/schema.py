@@ -12,6 +12,9 @@
   `addressee` is the seq of the wait that it answers, or ANY: ids are unique for each.
 - `runs.wake` is the time from which a parked run can continue: the end of its wait, or minus infinity once its signal
   has come. So one index finds the runs that are ready, however many are parked and however many signals no run awaits.
+- `runs.queue`, `priority` and `key` are those of a submitted run, otherwise null; `class` is the number of its
+  definition and queue. While it waits there its `status` is `enqueued`; with a delay `delayed` until the time `due`,
+  then `due`. A claim sets the run's own status, so it leaves the index of its queue.
 - `runs.ended` is the time of the last update of a run that has ended. No other run has an entry in its index.
 - `runs.outcome` is the state of a run that has ended. `runs.error` and `runs.cause` are the classes of its last error,
   which count while it has failed.
@@ -366,6 +369,12 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         "CREATE INDEX runs_by_outcome ON runs (status, outcome, created) WHERE outcome IS NOT NULL",
         "CREATE INDEX runs_by_error ON runs (error, created) WHERE status = 'failed' AND error IS NOT NULL",
         "CREATE INDEX runs_by_cause ON runs (cause, created) WHERE status = 'failed' AND cause IS NOT NULL",
+    ),
+    (
+        """ALTER TABLE runs ADD COLUMN queue text COLLATE "C", ADD COLUMN priority integer,
+            ADD COLUMN key text COLLATE "C", ADD COLUMN class bigint, ADD COLUMN due float8""",
+        "CREATE INDEX runs_queued ON runs (class, priority DESC, key, id) WHERE status IN ('enqueued', 'due')",
+        "CREATE INDEX runs_delayed ON runs (due) WHERE status = 'delayed'",
     ),
 )
 """The statements and functions that migrate a schema from each version to the next; the first creates the tables."""

@@ -10,7 +10,7 @@ SCHEMES = ("postgresql", "postgres")
 CAPABILITIES = Capabilities(
     notify=True, pages=True, prune=True, audit=True, claims=True, history_pages=True, namespaces=True, appends=True,
     signal_limit=True, filters=True, ready_filters=True, attributes=True, streams=True, transactions=True,
-    orders=True, outcomes=True, connections=True, slots=True,
+    orders=True, outcomes=True, connections=True, slots=True, queues=True,
 )  # fmt: skip
 """The capabilities of the store of such a URL, unless it is strict."""
 _ENCODE = "write special characters of user and password as %40 and the like"

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from cano import Lane, RunFilter, RunRecord, RunStatus, SerializationError, Transition
-from cano_durability.stores.lanes import STATUSES, merged, statuses_of
+from cano_durability.stores.lanes import STATUSES, first_of, statuses_of
 from cano_msgspec.packing import unpacked_record, unreadable, unreadable_record
 
 from cano_sqlite import queues
@@ -156,7 +156,7 @@ def listed_by_status(
     connection: sqlite3.Connection, filter: RunFilter, text: str, values: Mapping[str, Any]
 ) -> list[RunRecord]:
     """Return the runs of a list, of each status in the rows that the filter means."""
-    return merged(
+    return first_of(
         filter,
         [
             [listed_row(row) for row in fetch(connection, text, {**values, "status": status})]

@@ -12,12 +12,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from cano import RunFilter, RunRecord, RunStatus, Signal, Wait
+from cano import Lane, RunFilter, RunRecord, RunStatus, Signal, Wait
 from cano.run_filter import ORDERS
 from cano.search_attributes import encoded, ranges
-from cano.testing.contract_base import LATER, NOW, new_run, step
+from cano.testing.contract_base import FLOW, LATER, NOW, free_run, new_run, step
+from cano_durability.stores.lanes import class_of, statuses_of
 from cano_msgspec.packing import pack_extra, unpack_changes
-from cano_postgres import PostgresBackend, attributes, audit, leases, pruning, reading, signals, streams
+from cano_postgres import PostgresBackend, attributes, audit, leases, pruning, queues, reading, signals, streams
 from cano_postgres.connection import prepare_reader
 from psycopg import sql
 
@@ -30,7 +31,8 @@ VALUES = {
     "name": b"go", "before": NOW, "age": 9.0, "created": NOW, "keep": 9, "after": 3,
     "state": "A", "created_after": NOW - 9, "created_before": NOW, "updated_after": NOW - 9, "updated_before": NOW,
     "workflows": ["flow 1", "flow 2"], "versions": ["1", "1"], "fingerprints": ["f", "f"], "skip": ["7"],
-    "holder": "me", "expires": LATER, "mark": 1, "error": "E",
+    "holder": "me", "expires": LATER, "mark": 1, "error": "E", "held": True, "queues": ["default", "mail"],
+    "turn_priorities": [0], "turn_classes": [1], "turn_keys": ["a"],
 }  # fmt: skip
 MORE = tuple(name for name in reading.MORE if name != "outcome")
 WAIT = Wait(then="B", signal="go", until=LATER)
@@ -64,6 +66,11 @@ def explain(url: str, store: PostgresBackend) -> Explain:
             return "\n".join(line for (line,) in await cursor.fetchall())
 
     return plan
+
+
+def stored_of(filter: RunFilter) -> str:
+    """Return the first status in the rows that a filter means."""
+    return statuses_of(filter)[0]
 
 
 async def test_polls_and_lists_read_an_index(store: PostgresBackend, ask: Ask, explain: Any) -> None:
@@ -153,7 +160,9 @@ async def test_searches_read_an_index(store: PostgresBackend, ask: Ask, explain:
             for listed in (True, False):
                 found = await attributes.search(connection, filter, ordered=listed)
                 assert found is not None
-                question, its = (attributes.question if listed else attributes.counting)(filter, found)
+                question, its = (attributes.question if listed else attributes.counting)(
+                    filter, found, stored_of(filter)
+                )
                 plan = await explain(question, its)
                 assert "Seq Scan" not in plan, plan
                 assert "Hash" not in plan, plan
@@ -193,7 +202,7 @@ async def test_times_of_ended_runs_read_an_index(store: PostgresBackend, ask: As
             for make in (attributes.question, attributes.counting):
                 found = await attributes.search(connection, filter, ordered=make is attributes.question)
                 assert found is not None
-                plan = await explain(*make(filter, found))
+                plan = await explain(*make(filter, found, stored_of(filter)))
                 assert "runs_by_end" in plan, plan
                 assert not re.search("Seq Scan|Hash|runs_by_age|runs_by_workflow|attributes_by_value", plan), plan
             every = await store.runs(filter._replace(updated_after=None, updated_before=None, limit=None))
@@ -203,7 +212,7 @@ async def test_times_of_ended_runs_read_an_index(store: PostgresBackend, ask: As
             assert bool(expected) == (when != {"updated_before": 0.0})
         for status in (None, RunStatus.SUCCEEDED):
             filter = RunFilter(status=status, updated_after=9.0)
-            plan = await explain(*attributes.counting(filter, attributes.Search({})))
+            plan = await explain(*attributes.counting(filter, attributes.Search({}), stored_of(filter)))
             assert "Index Only Scan using runs_by_end" in plan, plan
             assert "Seq Scan" not in plan, plan
             assert await attributes.search(connection, filter) == attributes.Search({})  # many: the list's own index
@@ -236,7 +245,7 @@ async def test_ordered_lists_read_an_index(store: PostgresBackend, ask: Ask, exp
             wanted = RunFilter(status=status, order=order)._replace(**more)
             found = await attributes.search(connection, wanted)
             assert found is not None
-            plan = await explain(*attributes.question(wanted, found))
+            plan = await explain(*attributes.question(wanted, found, stored_of(wanted)))
             assert not re.search("Seq Scan|Hash", plan), plan
             if wanted.by_update and not few:
                 assert "runs_by_end" in plan, plan
@@ -285,7 +294,7 @@ async def test_outcomes_read_an_index(store: PostgresBackend, ask: Ask, explain:
             for make in (attributes.question, attributes.counting):
                 found = await attributes.search(connection, filter_, ordered=make is attributes.question)
                 assert found is not None
-                plan = await explain(*make(filter_, found))
+                plan = await explain(*make(filter_, found, stored_of(filter_)))
                 assert not re.search("Seq Scan|Hash", plan), plan
                 assert index in plan or filter_.by_update, plan
                 if index == "runs_by_outcome" and not filter_.by_update:
@@ -298,7 +307,7 @@ async def test_outcomes_read_an_index(store: PostgresBackend, ask: Ask, explain:
     fields: list[dict[str, Any]] = [{"state": "A"}, {"error": "E0"}]
     for more in fields:
         filter_ = RunFilter(status=RunStatus.FAILED)._replace(**more)
-        plan = await explain(*attributes.counting(filter_, attributes.Search({})))
+        plan = await explain(*attributes.counting(filter_, attributes.Search({}), stored_of(filter_)))
         assert "Index Only Scan" in plan, plan
         assert not re.search(r"Seq Scan|Bitmap|Index Scan", plan), plan
 
@@ -418,3 +427,48 @@ async def test_a_page_of_a_history_is_read_alone(store: PostgresBackend, monkeyp
     """A page reads no other entry, wherever it lies in a long history."""
     place = "cano_postgres.snapshot.unpack_changes"
     assert await check_pages_are_read_alone(store, monkeypatch, place, unpack_changes, 200) == [5] * 4
+
+
+_FILL_QUEUE = """
+    INSERT INTO runs (run_id, workflow, version, fingerprint, created, updated, state, status, seq, head, folded, tail,
+        token, queue, priority, key, class)
+    SELECT 'a ' || n, 'flow', '1', 'f1', %s, %s, 'S0', 'enqueued', 0, 1, 0, 1, 0, 'default', 0, 'a', %s
+    FROM generate_series(2, 100000) AS n"""
+
+
+async def test_one_run_behind_100_000_of_another_begins_at_once(store: PostgresBackend, ask: Ask, explain: Any) -> None:
+    """It is in the first claim, whose plan reads the index of queues, and of it a part that does not grow with it."""
+    await store.create(free_run("a 1", lane=Lane(key="a")))
+    ask(_FILL_QUEUE, NOW, NOW, class_of(*FLOW, "default"))
+    ask("""INSERT INTO journal (run, line, seq, state, status, at, packed)
+        SELECT runs.id, 1, 0, 'S0', 'running', at, packed FROM runs CROSS JOIN journal WHERE runs.run_id <> 'a 1'""")
+    ask("VACUUM ANALYZE")
+    await store.create(free_run("b 1", lane=Lane(key="b")))
+
+    plan = await _claim(explain)
+    assert "Seq Scan on runs" not in plan, plan
+    assert {*re.findall(r"using (\w+) on runs\b", plan)} == {
+        "runs_to_wake", "runs_running", "runs_delayed", "runs_queued", "runs_pkey"
+    }, plan  # fmt: skip
+    chosen = plan[plan.index("CTE found") : plan.index("CTE claimed")]
+    assert re.findall(r"using (\w+)", chosen) == ["runs_queued"], plan
+    assert re.findall(r"using (\w+)", plan[plan.index("CTE classes") : plan.index("CTE found")]) == ["runs_queued"] * 4
+    for question in (queues._SIZES, queues._BEFORE):
+        its = {"workflows": ["flow"], "class": 1, "priority": 0, "key": "a", "most": 9, "run_id": "a 1"}
+        plan = await explain(question, {**its, "versions": ["1"], "fingerprints": ["f1"], "queues": None})
+        assert {*re.findall(r"using (\w+)", plan)} <= {"runs_queued", "runs_run_id_key"}, plan
+        assert "Seq Scan on runs" not in plan, plan
+    assert await store.queue_sizes([FLOW], 1000) == {"default": 1000}
+    assert len(await store.ready(NOW)) == 100
+    for limit, expected in ((10, "aaaaab"), (1, "a")):
+        found = await store.claim_ready([FLOW], limit, "me", NOW, LATER)
+        assert "".join(sorted(each.run_id[0] for each in found)) == expected
+    await store.create(free_run("c 1", lane=Lane(priority=1)))
+    assert [each.run_id for each in await store.claim_ready([FLOW], 1, "me", NOW, LATER)] == ["c 1"]
+
+
+async def _claim(explain: Any) -> str:
+    """Return the plan of a claim of ten runs."""
+    wanted = {"workflows": ["flow"], "versions": ["1"], "fingerprints": ["f1"], "limit": 10}
+    plan: str = await explain(leases.CLAIM_READY, {**wanted, "queues": None})
+    return plan

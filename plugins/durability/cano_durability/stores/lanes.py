@@ -26,6 +26,11 @@ def stored_status(run: RunRecord) -> str:
     return QUEUED if run.status is RunStatus.RUNNING else DELAYED
 
 
+def is_new(run: RunRecord) -> bool:
+    """Return whether a run that was claimed comes out of a queue."""
+    return run.lane is not None and run.token == 1
+
+
 def statuses_of(filter: RunFilter) -> list[str]:
     """Return the statuses of the rows of the runs with the status of a filter: one list for each has to be read."""
     if filter.status is None:
@@ -35,7 +40,7 @@ def statuses_of(filter: RunFilter) -> list[str]:
     return [status.value, *in_queue]
 
 
-def merged(filter: RunFilter, lists: Sequence[Iterable[RunRecord]]) -> list[RunRecord]:
+def first_of(filter: RunFilter, lists: Sequence[Iterable[RunRecord]]) -> list[RunRecord]:
     """Return the first runs of lists that are sorted as the filter says."""
     found = [run for runs in lists for run in runs]
     if len(lists) > 1:
