@@ -71,6 +71,8 @@ class QueueClauses(Contract):
             assert await store.create(run) == run
         for run in runs:
             assert await loaded(store, run.run_id) == run
+            for entry in await store.history(run.run_id):
+                assert (entry.seq, entry.status) == (run.seq, run.status)
         assert {run.run_id: run.lane for run in await store.runs(RunFilter())} == {run.run_id: run.lane for run in runs}
         for status in (RunStatus.RUNNING, RunStatus.PARKED):
             found = await store.runs(RunFilter(status=status, limit=9))

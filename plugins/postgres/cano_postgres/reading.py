@@ -23,7 +23,6 @@ AT_ONCE = 200
 """The most rows that are decoded in one turn of the event loop."""
 
 _NO_DATA: dict[str, Any] = {}  # one for all runs of lists: the garbage collector counts each dict
-_STATUSES = {status.value: status for status in RunStatus}
 _CUT = 200
 """Characters of a state after which its outcome is cut off."""
 _ALL = 2**62
@@ -304,11 +303,11 @@ async def history(connection: Connection, run_id: str, after: int | None, limit:
             raise unreadable(run_id, f"its journal is broken after entry {low}")
         part = unpacked(run_id, low, min(low + most, head), numbers, [blob for *_, blob in lines])
         for (_, changes), (_, seq, state, status, at, _) in zip(part, lines, strict=True):
-            if status not in _STATUSES or seq < last:
+            if status not in STATUSES or seq < last:
                 raise unreadable(run_id, f"its journal is corrupt at transition {seq}")
             if seq == last:
                 continue  # a commit that made no transition
-            found.append(Transition(seq=seq, state=state, status=_STATUSES[status], at=at, **changes._asdict()))
+            found.append(Transition(seq=seq, state=state, status=STATUSES[status], at=at, **changes._asdict()))
             last = seq
             if len(found) % AT_ONCE == 0:
                 await asyncio.sleep(0)
