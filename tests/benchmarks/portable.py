@@ -34,7 +34,7 @@ MANIFEST: dict[str, Any] = {
     "system": "cano",
     "db_name": "cano_bench",
     "event_tables": ["cano.runs", "cano.journal", "cano.snapshot", "cano.signals"],
-    "event_indexes": ["cano.runs_running", "cano.runs_by_status", "cano.runs_to_wake"],
+    "event_indexes": ["cano.runs_queued", "cano.runs_running", "cano.runs_by_status", "cano.runs_to_wake"],
     "extensions": [],
     "family": "cano",
     "display_name": "Cano (Python)",
@@ -44,7 +44,7 @@ WINDOW = 30.0
 """Seconds of which the percentiles are."""
 TICK = 0.01
 """Seconds between two groups of runs that are submitted together."""
-DEPTH = "SELECT count(*) FROM (SELECT 1 FROM cano.runs WHERE status = 'running' AND holder IS NULL LIMIT 1000000) AS q"
+DEPTH = "SELECT count(*) FROM (SELECT 1 FROM cano.runs WHERE status IN ('enqueued', 'due') LIMIT 1000000) AS queued"
 
 
 class Latencies:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cano import Kernel
 
-from tests.benchmarks.portable import MANIFEST, Latencies
+from tests.benchmarks.portable import DEPTH, MANIFEST, Adapter, Latencies
 from tests.servers.postgres import PostgresServer
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +34,16 @@ def test_latencies_have_percentiles_in_bounded_memory() -> None:
     assert latencies.percentiles(1) == [1000]
     latencies.turn()
     assert latencies.percentiles(0.5, 1) == [3, 3]
+
+
+@pytest.mark.slow
+async def test_the_depth_is_the_number_of_queued_runs(postgres: PostgresServer) -> None:
+    """A producer that keeps the depth would otherwise submit without end."""
+    database = postgres.new_database()
+    adapter = Adapter({"DATABASE_URL": postgres.url(database)})
+    async with Kernel(store=adapter.url) as kernel:
+        await kernel.submit_many(adapter.flow, [{}] * 3)
+    assert postgres.psql(DEPTH, database).strip() == "3"
 
 
 @pytest.mark.slow

@@ -289,7 +289,7 @@ async def test_the_query_counts_runs_that_need_a_worker(postgres: PostgresServer
 
     async with Kernel(store=url, grace=0) as kernel:
         await kernel.run(flow, run_id="ended")
-        await kernel.submit(flow, delay=3600)
+        await kernel.submit(flow, run_id="delayed", delay=3600)
         assert await counted() == 0
         await kernel.submit_many(flow, [{}] * 3)
         assert await counted() == 3
@@ -303,3 +303,6 @@ async def test_the_query_counts_runs_that_need_a_worker(postgres: PostgresServer
         gate.set()
         await (await kernel.attach("waits")).result()
         assert await counted() == 3
+        async with await psycopg.AsyncConnection.connect(url) as connection:
+            await connection.execute("UPDATE cano.runs SET due = 1 WHERE run_id = 'delayed'")
+        assert await counted() == 4
