@@ -25,7 +25,7 @@ BUDGETS = {
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 2_367, "admission": 133, "batches": 419, "bulk": 141, "carrying": 344, "deploying": 199, "families": 95,
+    "": 2_369, "admission": 133, "batches": 419, "bulk": 141, "carrying": 344, "deploying": 199, "families": 95,
     "inspection": 736, "lateness": 304,
     "looking": 144, "outbox": 84, "recovery": 667, "run_files": 404, "sealing": 890, "searching": 142,
     "selecting": 358, "streaming": 693, "transacting": 138, "stores": 187, "submitting": 88,

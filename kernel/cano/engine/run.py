@@ -180,7 +180,7 @@ class Run(Strand):
                 raise self.error or timed_out(self)
             if self.journal is not None:
                 self.journal.check_lease()
-            if self.plan.limiters:
+            if self.plan.limiters and not self.bound.is_exit:
                 self._check_stopped()
                 await acquire(self.plan.limiters, self)
             work = self._loop()

@@ -121,8 +121,7 @@ class Journal:
         self.seq = record.seq
         self.state = record.state
         self.token = record.token
-        self.releasing = False
-        self.ended = False
+        self.releasing = self.ended = record.status is SUCCEEDED  # a new run that starts in an exit state
         self.refused = False
         self.requested = False
         self._attributes = attributes

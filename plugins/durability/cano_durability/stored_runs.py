@@ -148,6 +148,8 @@ class StoredRuns:
     ) -> RunRecord:
         """Return the record of a new run, with these values of the engine's own, and attributes that steps have set.
 
+        This kernel holds it. But a run that starts in an exit state has ended, and nothing holds it.
+
         Raises:
             SerializationError: its data cannot be stored.
         """
@@ -160,12 +162,15 @@ class StoredRuns:
             tracked.given.update(given)
             if (found := tracked.next(base.get)) is not None:
                 own[ATTRIBUTES] = found.packed()
-        return RunRecord(
+        new = RunRecord(
             run_id=run_id, workflow=plan.name, version=plan.version, fingerprint=plan.fingerprint,
             state=plan.start.name, data=values, parent=parent_id, created=now, updated=now, holder=self.holder,
             expires=now + self.lease, token=1, own=own and self.values.encode_own(own, run_id),
             attributes={} if found is None else found.encoded(),
         )  # fmt: skip
+        if plan.start.is_exit:
+            return new._replace(status=RunStatus.SUCCEEDED, holder=None, expires=None, token=0)
+        return new
 
     async def create(self, record: RunRecord, *audit: AuditEntry) -> RunRecord | None:
         """Store a new run, created at a `unique_now`, and return None; or return the record that already has its id.

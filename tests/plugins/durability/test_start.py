@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cano import (
+    ConcurrentWorkflow,
     ConfigurationError,
     Kernel,
+    Limit,
     RunCancelledError,
     RunResult,
     RunStatus,
     SerializationError,
+    SubWorkflow,
     TaskError,
     Workflow,
     current_step,
@@ -208,3 +211,34 @@ async def test_runs_without_an_id_are_kept_too(kernel: Kernel, machine: Machine)
     result = await kernel.run(machine.flow(), {"x": 0})
     assert [run.run_id for run in await kernel.runs()] == [result.run_id]
     assert await kernel.run(machine.flow(), run_id=result.run_id) == result
+
+
+async def test_a_run_that_starts_in_an_exit_state(kernel: Kernel, world: World) -> None:
+    """It ends when it is stored, in one commit without a lease, whoever stores it; no limit delays it."""
+    flow = Workflow(S.DONE, name="at once", limit=Limit(1, scope="store")).add_exit_state(S.DONE)
+    outer = Workflow("call", name="outer").register("call", SubWorkflow(flow, then="end")).add_exit_state("end")
+    assert await kernel.run(flow, {"x": 1}, run_id="run", timeout=1) == RunResult("run", S.DONE, {"x": 1}, 0)
+    assert await (await kernel.start(flow, run_id="start")).result() == RunResult("start", S.DONE, {}, 0)
+    handle = await kernel.submit(flow, run_id="submit")
+    assert await handle.result() == RunResult("submit", "DONE", {}, 0)
+    assert [event.kind async for event in handle.events()] == ["transition", "end"]
+    assert (await kernel.run(outer, run_id="outer")).state == "end"
+    assert (await ConcurrentWorkflow(flow, kernel=kernel).execute_durable([{}, {}], "batch")).completed == 2
+    ended = [run for run in await kernel.runs() if run.workflow == "at once"]
+    assert len(ended) == 6
+    for run in ended:
+        record = await world.look(run.run_id)
+        assert (record.status, record.seq, record.holder, record.expires) == (RunStatus.SUCCEEDED, 0, None, None)
+        assert [entry.status for entry in await kernel.history(run.run_id)] == [RunStatus.SUCCEEDED]
+    assert await (await world.kernel()).recover(flow) == []
+
+
+async def test_a_delayed_run_that_starts_in_an_exit_state(kernel: Kernel, world: World) -> None:
+    """It is parked until its time, and a worker then ends it."""
+    flow = Workflow(S.DONE, name="at once").add_exit_state(S.DONE)
+    handle = await kernel.submit(flow, run_id="later", delay=50)
+    assert await kernel.recover(flow) == []
+    assert (await kernel.get("later")).status is RunStatus.PARKED
+    await world.clock.advance(51)
+    assert await handle.result() == RunResult("later", "DONE", {}, 0)
+    assert (await world.look("later")).status is RunStatus.SUCCEEDED
