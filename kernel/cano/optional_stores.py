@@ -78,8 +78,8 @@ class ClaimingStore(StoreBackend, Protocol):
 class QueueStore(ClaimingStore, Protocol):
     """A store that keeps the queues of submitted runs: those whose `RunRecord.in_queue` is true.
 
-    A parked one enters its queue at the end of its wait. A run that any call claims leaves it for good; one that is
-    released, and so is in no holder's hands although it was never claimed, enters it.
+    A delayed run enters its queue at the end of its wait. A claim removes a run from its queue for good. A run that was
+    created with a holder, and never claimed, enters its queue when that holder releases it.
 
     `ready` returns, besides the runs that are not in a queue, at most 100 of each definition and queue, but at least
     one. It obeys `RunFilter.held` in lists, too.

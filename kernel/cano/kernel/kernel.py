@@ -488,13 +488,13 @@ class Kernel:
             await kernel.submit(flow, {"order": 17}, run_id="order-17")
 
         This call does not execute the run. Until a worker begins it, its status is QUEUED. The arguments and errors
-        that are not here are those of `run`. What is said of its queue needs a store with `queues`, as those of Cano.
+        that are not here are those of `run`. Another queue, priority or key needs a store with `queues`.
 
         Args:
             queue: the run's queue, for life. A worker that serves some queues claims only their runs.
             priority: of runs that have not begun, those with the larger numbers begin first, from -32,000 to 32,000.
-            key: whom to be fair to, such as a tenant: of one priority, one run of each key begins in turn, however
-                many it has. Runs without a key are one more of these.
+            key: the name of a group of runs, such as a tenant: of one priority, one run of each key begins in turn,
+                however many it has. Runs without a key have one in common.
             delay: seconds, or a timedelta, before which no worker begins the run; until then it is parked.
             on_existing: what to do if the store has a run with this id: "same-data", "return" or "reject", as in `run`.
                 No existing run changes.

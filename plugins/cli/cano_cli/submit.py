@@ -31,7 +31,7 @@ from cano_cli.stores import backend_of, with_store
     "--priority", type=int, default=0, show_default=True, metavar="N",
     help="Runs with larger numbers begin before others of the queue.",
 )  # fmt: skip
-@click.option("--key", metavar="KEY", help="Whom to be fair to, such as a tenant: the runs of each KEY begin in turn.")
+@click.option("--key", metavar="KEY", help="Group of the run, such as a tenant: of each KEY, one run begins in turn.")
 @click.option("--delay", type=duration, metavar=METAVAR, help="Time before which no worker begins the run.")
 @click.option("--many", metavar="FILE", help="Submit one run for each line of FILE, with its JSON object; - is stdin.")
 @json_option

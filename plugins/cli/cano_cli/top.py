@@ -138,7 +138,7 @@ async def look(
     try:
         lists = [await kernel.runs(workflow=workflow, where=where, status=each, limit=MOST + 1) for each in statuses]
     except ConfigurationError as error:
-        if "both status= and where=" not in str(error):
+        if error.key != "status":
             raise
         raise CliError("`cano top` shows runs by their status; leave the status out of --where") from error
     now, before = kernel.clock.time(), {} if known is None else dict(known)

@@ -113,5 +113,6 @@ async def test_arguments_of_lists_are_checked() -> None:
             await kernel.runs(where="stat = a")
         with pytest.raises(ConfigurationError, match="attributes must be a mapping"):
             kernel.runs(attributes=wrong)
-        with pytest.raises(ConfigurationError, match="both state= and where= give a condition"):
+        with pytest.raises(ConfigurationError, match="both state= and where= give a condition") as twice:
             [run async for run in kernel.runs(state="A", where="state = B")]
+        assert twice.value.key == "state"

@@ -55,7 +55,8 @@ class Lister:
 
             for name, value in parsed(where, self._stored.now()).items():
                 if getattr(filter, name):
-                    raise ConfigurationError(f"both {name}= and where= give a condition of this kind: {where!r}")
+                    problem = f"both {name}= and where= give a condition of this kind: {where!r}"
+                    raise ConfigurationError(problem, key=name)
                 filter = filter._replace(**{name: value})
         if filter.attributes is not None:
             filter = filter._replace(attributes=await self._allowed(filter.attributes, filter.workflow))

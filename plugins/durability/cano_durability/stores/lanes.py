@@ -49,7 +49,7 @@ def first_of(filter: RunFilter, lists: Sequence[Iterable[RunRecord]]) -> list[Ru
 
 
 def class_of(workflow: str, version: str, fingerprint: str, queue: str) -> int:
-    """Return the number of a definition and a queue, by which an index has them. Two have the same by accident only."""
+    """Return a hash of a definition and a queue, under which an index has its runs."""
     text = "\0".join((workflow, version, fingerprint, queue)).encode(errors="surrogatepass")
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big", signed=True)
 
