@@ -49,23 +49,22 @@ class Joined:
             self._in_thread = getattr(connection, "_execute", None)  # aiosqlite has no public way into its thread
             if kind.__module__.partition(".")[0] != "aiosqlite" or self._in_thread is None:
                 self._refuse(f"it is of type {kind.__module__}.{kind.__qualname__}, not of sqlite3")
-            connection = connection._conn
+            try:
+                connection = connection._conn
+            except ValueError as error:
+                self._refuse(f"it is not open: {error}")
         self.connection: sqlite3.Connection = connection
 
     async def begin(self) -> None:
         """Take the lock for writing, and begin a transaction if the connection has none and the driver begins them."""
         await self._do(self._check, None)
-        patience = await self._do(_without_patience, None)
-        try:
-            until = monotonic() + patience / 1000
-            while not await self._do(self._lock, None):
-                if monotonic() >= until:
-                    problem = f"another connection kept it locked for {patience / 1000:g} s, the connection's timeout"
-                    raise StoreError(f"the store {self._settings.path} cannot be used by a connection: {problem}")
-                # not SQLite's own way, which would block an event loop that the lock's holder needs
-                await asyncio.sleep(random.uniform(_PAUSE / 10, _PAUSE))
-        finally:
-            await self._do(partial(_set_patience, milliseconds=patience), None)
+        begun = monotonic()
+        while (patience := await self._do(self._lock, None)) is not None:
+            if monotonic() >= begun + patience:
+                problem = f"another connection kept it locked for {patience:g} s, the connection's timeout"
+                raise StoreError(f"the store {self._settings.path} cannot be used by a connection: {problem}")
+            # not SQLite's own way, which would block an event loop that the lock's holder needs
+            await asyncio.sleep(random.uniform(_PAUSE / 10, _PAUSE))
 
     async def create(self, run: RunRecord, entry: AuditEntry | None = None) -> RunRecord:
         job: Any = records.Create(run, Tails(self._settings.snapshot_every))
@@ -141,8 +140,13 @@ class Joined:
         if not connection.in_transaction and (connection.isolation_level is None if mode == legacy else mode):
             self._refuse("no transaction is open, so that each statement would be committed by itself; begin one")
 
-    def _lock(self, connection: sqlite3.Connection) -> bool:
-        """Return whether the transaction has the lock for writing now."""
+    def _lock(self, connection: sqlite3.Connection) -> float | None:
+        """Let the transaction have the lock for writing, and return None.
+
+        If it is not free, return the seconds for which the connection would wait, without waiting.
+        """
+        ((milliseconds,),) = connection.execute("PRAGMA busy_timeout").fetchall()
+        connection.execute("PRAGMA busy_timeout = 0")
         try:
             connection.execute(_LOCK if connection.in_transaction else "BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
@@ -153,8 +157,10 @@ class Joined:
                 )
             if not is_busy(error):
                 raise
-            return False
-        return True
+            return float(milliseconds / 1000)
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {milliseconds}")
+        return None
 
     def _refuse(self, problem: str) -> Any:
         where = f"a connection to the file {self._settings.path}"
@@ -182,14 +188,3 @@ def _plain(connection: sqlite3.Connection) -> Iterator[None]:
 def _plainly(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], R]) -> R:
     with _plain(connection):
         return work(connection)
-
-
-def _without_patience(connection: sqlite3.Connection) -> int:
-    """Let SQLite wait for no lock, and return the milliseconds that it would have waited."""
-    ((milliseconds,),) = connection.execute("PRAGMA busy_timeout").fetchall()
-    _set_patience(connection, 0)
-    return int(milliseconds)
-
-
-def _set_patience(connection: sqlite3.Connection, milliseconds: int) -> None:
-    connection.execute(f"PRAGMA busy_timeout = {milliseconds}")
