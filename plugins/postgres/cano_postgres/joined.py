@@ -18,7 +18,7 @@ from typing import Any, cast
 import psycopg
 from cano import AuditEntry, Capabilities, ConfigurationError, RunRecord, Signal, Signals, Transition
 from psycopg import AsyncConnection, sql
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 
 from cano_postgres import notices, reading, signals
 from cano_postgres.audit import row_of
@@ -37,9 +37,10 @@ _SERVER = """
         SELECT FROM pg_locks
         WHERE locktype = 'advisory' AND objsubid = 1 AND granted
             AND classid = %(high)s::bigint::oid AND objid = %(low)s::bigint::oid
-            AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"""
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())),
+        has_schema_privilege(to_regnamespace(quote_ident(%(schema)s)), 'USAGE')"""
 _PATH = "SELECT current_setting('search_path')"
-_BEGIN = sql.SQL("SAVEPOINT cano; SET LOCAL search_path TO {}")
+_BEGIN = sql.SQL("SAVEPOINT cano; SET LOCAL search_path TO {}, pg_temp")
 _END = sql.SQL("SELECT set_config('search_path', {}, true); RELEASE SAVEPOINT cano")
 _UNDO = sql.SQL("ROLLBACK TO SAVEPOINT cano; RELEASE SAVEPOINT cano")  # with the path that it had
 _IDS = "SELECT provisional FROM joined WHERE run_id = %s AND is_signal = %s ORDER BY id"
@@ -72,8 +73,9 @@ class Joiner:
         self.settings = settings
         self.capabilities = capabilities
         self.begin = _BEGIN.format(sql.Identifier(settings.schema))
-        self._lock = {"high": (key >> 32) & 0xFFFFFFFF, "low": key & 0xFFFFFFFF}
+        self._ours = {"high": (key >> 32) & 0xFFFFFFFF, "low": key & 0xFFFFFFFF, "schema": settings.schema}
         self._attend = attend
+        self._turns: weakref.WeakKeyDictionary[Any, asyncio.Lock] = weakref.WeakKeyDictionary()
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
 
     async def joined(self, connection: Any) -> Joined:
@@ -83,6 +85,8 @@ class Joiner:
             self._refuse(f"it is of type {kind.__module__}.{kind.__qualname__}, not of psycopg")
         if connection.closed:
             self._refuse("it is closed")
+        if connection.info.pipeline_status != PipelineStatus.OFF:
+            self._refuse("it is in pipeline mode; call this before or after that")
         status = connection.info.transaction_status
         if status == TransactionStatus.INERROR:
             self._refuse("a statement of its transaction has failed; roll it back")
@@ -91,25 +95,32 @@ class Joiner:
         if connection.info.encoding != "utf-8":
             self._refuse(f"its encoding is {connection.info.encoding}; connect with client_encoding=utf8")
         lent = Lent(connection)
-        try:
-            if connection not in self._known:
-                await self._check(lent)
-                self._known.add(connection)
-            ((path,),) = await (await lent.execute(_PATH)).fetchall()
-        except psycopg.Error as error:
-            raise translated(error, self.settings.label, None) from error
-        return Joined(self, lent, _END.format(sql.Literal(path)))
+        turn = self._turns.setdefault(connection, asyncio.Lock())
+        async with turn:
+            try:
+                if connection not in self._known:
+                    await self._check(lent)
+                    self._known.add(connection)
+                ((path,),) = await (await lent.execute(_PATH)).fetchall()
+            except psycopg.Error as error:
+                raise translated(error, self.settings.label, None) from error
+        return Joined(self, lent, turn, _END.format(sql.Literal(path)))
 
     async def _check(self, lent: Lent) -> None:
         """Raise ConfigurationError unless the connection is to the server and the database of the writer's."""
-        if not await self._is_ours(lent):
+        found, usable = await self._found(lent)
+        if not found:
             await self._attend()
-            if not await self._is_ours(lent):
-                self._refuse("it is connected to another database or server")
+            found, usable = await self._found(lent)
+        if not found:
+            self._refuse("it is connected to another database or server")
+        if not usable:
+            self._refuse(f"its user cannot use the schema {self.settings.schema}; grant it what the store's user has")
 
-    async def _is_ours(self, lent: Lent) -> bool:
-        ((found,),) = await (await lent.execute(_SERVER, self._lock)).fetchall()
-        return bool(found)
+    async def _found(self, lent: Lent) -> tuple[bool, bool]:
+        """Return whether the connection is to the writer's database, and whether its user can use the schema."""
+        ((found, usable),) = await (await lent.execute(_SERVER, self._ours)).fetchall()
+        return found, bool(usable)
 
     def _refuse(self, problem: str) -> Any:
         where = f"a connection to the database {self.settings.label}"
@@ -117,15 +128,22 @@ class Joiner:
 
 
 class Joined:
-    """The store in the open transaction of a connection. See `JoinedStore` for the methods."""
+    """The store in the open transaction of a connection. See `JoinedStore` for the methods.
 
-    def __init__(self, owner: Joiner, lent: Lent, end: sql.Composed) -> None:
+    Args:
+        owner: the joiner of its store.
+        lent: the connection.
+        turn: held during a call. All calls on the connection share it, since each has a savepoint and a search path.
+        end: the statement that ends a call.
+    """
+
+    def __init__(self, owner: Joiner, lent: Lent, turn: asyncio.Lock, end: sql.Composed) -> None:
         self.capabilities = owner.capabilities
         self._end = end
         self._owner = owner
         self._lent = lent
         self._connection = cast("Connection", lent)  # what the store's functions use of one
-        self._turn = asyncio.Lock()
+        self._turn = turn
 
     async def create(self, run: RunRecord, entry: AuditEntry | None = None) -> RunRecord:
         async with self._ours(run.run_id):
@@ -202,18 +220,18 @@ class Joined:
     async def _ours(self, run_id: str) -> AsyncIterator[None]:
         """Let statements in this block find the store's tables, and no others meanwhile. Undo them if one fails."""
         async with self._turn:
-            await self._lent.execute(self._owner.begin)
             try:
+                await self._lent.execute(self._owner.begin)
                 yield
+                await self._lent.execute(self._end)
             except BaseException as error:
-                with suppress(psycopg.Error):  # the connection is lost
+                with suppress(psycopg.Error):  # the connection is lost, or the savepoint was not made
                     await self._lent.execute(_UNDO)
                 if isinstance(error, UnicodeError):
                     raise unkept(error, run_id) from error
                 if isinstance(error, psycopg.Error):
                     raise translated(error, self._owner.settings.label, run_id) from error
                 raise
-            await self._lent.execute(self._end)
 
 
 def _provisional() -> str:

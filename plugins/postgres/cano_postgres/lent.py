@@ -6,10 +6,27 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import psycopg
 from psycopg import AsyncConnection, AsyncCursor, Connection, Cursor
+from psycopg.adapt import AdaptersMap
 from psycopg.rows import tuple_row
 
 from cano_postgres import arrays
+
+_ADAPTERS = AdaptersMap(psycopg.adapters)  # not those that the user has set on the connection
+arrays.accept(_ADAPTERS)
+
+
+class _AsyncCursor(AsyncCursor[tuple[Any, ...]]):
+    @property
+    def adapters(self) -> AdaptersMap:
+        return _ADAPTERS
+
+
+class _Cursor(Cursor[tuple[Any, ...]]):
+    @property
+    def adapters(self) -> AdaptersMap:
+        return _ADAPTERS
 
 
 class Lent:
@@ -24,18 +41,24 @@ class Lent:
         self._connection = connection
 
     async def execute(self, statement: Any, values: Any = None, *, binary: bool = False, prepare: bool = False) -> Rows:
-        """Execute a statement, without preparing it, and return its rows."""
+        """Execute a statement, without preparing it, and return its rows.
+
+        Cancellation: it has ended when this raises.
+        """
         if isinstance(self._connection, AsyncConnection):
-            cursor = AsyncCursor(self._connection, row_factory=tuple_row)
-            arrays.accept(cursor.adapters)
+            cursor = _AsyncCursor(self._connection, row_factory=tuple_row)
             await cursor.execute(statement, values, prepare=False, binary=binary)
             return Rows(await cursor.fetchall() if cursor.description else [], cursor.rowcount)
-        return await asyncio.to_thread(_executed, self._connection, statement, values, binary)
+        executing = asyncio.ensure_future(asyncio.to_thread(_executed, self._connection, statement, values, binary))
+        try:
+            return await asyncio.shield(executing)
+        except asyncio.CancelledError:
+            await asyncio.wait({executing})
+            raise
 
 
 def _executed(connection: Connection[Any], statement: Any, values: Any, binary: bool) -> Rows:
-    cursor = Cursor(connection, row_factory=tuple_row)
-    arrays.accept(cursor.adapters)
+    cursor = _Cursor(connection, row_factory=tuple_row)
     cursor.execute(statement, values, prepare=False, binary=binary)
     return Rows(cursor.fetchall() if cursor.description else [], cursor.rowcount)
 

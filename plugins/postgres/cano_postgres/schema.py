@@ -101,7 +101,7 @@ _LED: LiteralString = "(substring({0} FROM 1 FOR 1) = '\\000'::bytea)"
 _CANCELS: LiteralString = "position('\\000cancel'::bytea IN signal) = 1"  # copies lacked the consumed one's name
 
 SETTLE: LiteralString = """
-    CREATE FUNCTION settle() RETURNS trigger LANGUAGE plpgsql
+    CREATE OR REPLACE FUNCTION settle() RETURNS trigger LANGUAGE plpgsql
     SET search_path FROM CURRENT SET lock_timeout = '10s' AS $$
     DECLARE
         entry record;
@@ -111,46 +111,49 @@ SETTLE: LiteralString = """
         IF NOT EXISTS (SELECT FROM joined WHERE id = NEW.id) THEN
             RETURN NULL;  -- the call for the first row has settled all rows of the transaction
         END IF;
-        runs_of := ARRAY(SELECT DISTINCT run_id FROM joined);
+        -- of those only that a signal may wake: the server has locks for about 10,000
+        runs_of := ARRAY(
+            SELECT DISTINCT run_id FROM joined
+            WHERE is_signal OR EXISTS (SELECT FROM runs WHERE runs.run_id = provisional AND awaited IS NOT NULL));
         PERFORM pg_advisory_xact_lock(key) FROM (
             SELECT DISTINCT hashtextextended(run_id, 0) AS key FROM unnest(runs_of) AS run_id ORDER BY key OFFSET 0
         ) AS keys;
-        FOR entry IN SELECT * FROM joined ORDER BY run_id, id LOOP
-            IF entry.is_signal THEN
-                IF current_setting('transaction_isolation') <> 'read committed' THEN
-                    -- fails if the run has changed since the snapshot, which may not show that it waits now
-                    PERFORM FROM runs WHERE run_id = entry.run_id FOR NO KEY UPDATE;
-                END IF;
-                INSERT INTO signals (run_id, own, addressee, signal_id, name, payload)
-                SELECT entry.run_id, given.own, addressee, signal_id, name, payload FROM signals AS given
-                WHERE run_id = entry.provisional
-                ON CONFLICT (run_id, own, addressee, sha256(signal_id)) DO NOTHING;
-                made := FOUND;
-                DELETE FROM signals WHERE run_id = entry.provisional;
-                IF made AND entry.most < (
-                    SELECT count(*) FROM (
-                        SELECT FROM signals WHERE run_id = entry.run_id AND NOT consumed AND NOT signals.own
-                        LIMIT entry.most + 1
-                    ) AS waiting
-                ) THEN
-                    RAISE EXCEPTION USING ERRCODE = 'configuration_limit_exceeded', MESSAGE = format(
-                        'more than %s signals wait for run %s, since another transaction has sent some meanwhile',
-                        entry.most, entry.run_id);
-                END IF;
-            ELSE
-                BEGIN
+        BEGIN  -- once: each block with a handler is a subtransaction
+            FOR entry IN SELECT * FROM joined ORDER BY run_id, id LOOP
+                IF entry.is_signal THEN
+                    IF current_setting('transaction_isolation') <> 'read committed' THEN
+                        -- fails if the run has changed since the snapshot, which may not show that it waits now
+                        PERFORM FROM runs WHERE run_id = entry.run_id FOR NO KEY UPDATE;
+                    END IF;
+                    INSERT INTO signals (run_id, own, addressee, signal_id, name, payload)
+                    SELECT entry.run_id, given.own, addressee, signal_id, name, payload FROM signals AS given
+                    WHERE run_id = entry.provisional
+                    ON CONFLICT (run_id, own, addressee, sha256(signal_id)) DO NOTHING;
+                    made := FOUND;
+                    DELETE FROM signals WHERE run_id = entry.provisional;
+                    IF made AND entry.most < (
+                        SELECT count(*) FROM (
+                            SELECT FROM signals WHERE run_id = entry.run_id AND NOT consumed AND NOT signals.own
+                            LIMIT entry.most + 1
+                        ) AS waiting
+                    ) THEN
+                        RAISE EXCEPTION USING ERRCODE = 'configuration_limit_exceeded', MESSAGE = format(
+                            'more than %s signals wait for run %s, since another transaction has sent some meanwhile',
+                            entry.most, entry.run_id);
+                    END IF;
+                ELSE
                     UPDATE runs SET run_id = entry.run_id WHERE run_id = entry.provisional;
-                EXCEPTION WHEN unique_violation THEN
-                    RAISE EXCEPTION USING ERRCODE = 'serialization_failure', MESSAGE = format(
-                        'another transaction has stored run %s meanwhile; repeat this one', entry.run_id);
-                END;
-                made := true;
-            END IF;
-            IF made AND entry.action IS NOT NULL THEN
-                INSERT INTO audit (run_id, action, actor, at, detail)
-                VALUES (entry.audited, entry.action, entry.actor, entry.at, entry.detail);
-            END IF;
-        END LOOP;
+                    made := true;
+                END IF;
+                IF made AND entry.action IS NOT NULL THEN
+                    INSERT INTO audit (run_id, action, actor, at, detail)
+                    VALUES (entry.audited, entry.action, entry.actor, entry.at, entry.detail);
+                END IF;
+            END LOOP;
+        EXCEPTION WHEN unique_violation THEN
+            RAISE EXCEPTION USING ERRCODE = 'serialization_failure', MESSAGE = format(
+                'another transaction has stored run %s meanwhile; repeat this one', entry.run_id);
+        END;
         UPDATE runs SET wake = '-Infinity' WHERE run_id = ANY(runs_of) AND status = 'parked' AND EXISTS (
             SELECT FROM signals
             WHERE signals.run_id = runs.run_id AND (signals.name, signals.own) = (runs.awaited, runs.awaits_own)
@@ -375,6 +378,12 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
             ADD COLUMN key text COLLATE "C", ADD COLUMN class bigint, ADD COLUMN due float8""",
         "CREATE INDEX runs_queued ON runs (class, priority DESC, key, id) WHERE status IN ('enqueued', 'due')",
         "CREATE INDEX runs_delayed ON runs (due) WHERE status = 'delayed'",
+    ),
+    (
+        # last, so that no temporary table of a user is taken for one of these
+        "SELECT set_config('search_path', current_setting('search_path') || ', pg_temp', true)",
+        SETTLE,
+        "CREATE INDEX joined_of_runs ON joined (run_id)",
     ),
 )
 """The statements and functions that migrate a schema from each version to the next; the first creates the tables."""

@@ -20,10 +20,17 @@ from cano_postgres.connection import Connection, keywords, prepare
 from cano_postgres.failures import translated, unkept, unreachable
 from cano_postgres.notices import telling
 from cano_postgres.settings import Settings
-from cano_postgres.signals import ANSWERED, LOCK, Put
+from cano_postgres.signals import ANSWERED, Put
 from cano_postgres.work import Statement, carry_out
 
 _LOCK_RUN = "SELECT seq, token, txid_current() FROM runs WHERE run_id = %s FOR UPDATE"
+# LOCK, and at once what `settle` locks at the commit: of two transactions with another order, each would wait
+_LOCK_ALL = """
+    SELECT pg_advisory_xact_lock(key) FROM (
+        SELECT DISTINCT hashtextextended(run_id, 0) AS key FROM (
+            SELECT unnest(%s::text[]) AS run_id UNION ALL SELECT run_id FROM joined WHERE is_signal
+        ) AS ids ORDER BY key OFFSET 0
+    ) AS keys"""
 _FATE = "SELECT txid_status(%s)"
 _THEIRS = sql.SQL("SET LOCAL search_path TO DEFAULT")
 
@@ -48,9 +55,9 @@ class Transactions:
         self.settings = settings
         self.committed = committed
         self.sender = sender
-        self.ours = sql.SQL("SET LOCAL search_path TO {}").format(sql.Identifier(settings.schema))
+        self.ours = sql.SQL("SET LOCAL search_path TO {}, pg_temp").format(sql.Identifier(settings.schema))
         self.number = sql.SQL("SELECT txid_current_if_assigned(), set_config('search_path', {}, true)").format(
-            sql.Literal(sql.Identifier(settings.schema).as_string(None))
+            sql.Literal(f"{sql.Identifier(settings.schema).as_string(None)}, pg_temp")
         )
         self._refused = closed
         self._idle: list[Connection] = []
@@ -175,7 +182,7 @@ class Transaction:
             put = Put(run_id, signal).statements(again=False)
         except UnicodeError as error:
             raise unkept(error, run_id) from error
-        await self._ours([(LOCK, (texts([run_id]),)), *put, (ANSWERED, (texts([run_id]),))])
+        await self._ours([(_LOCK_ALL, (texts([run_id]),)), *put, (ANSWERED, (texts([run_id]),))])
         self._signalled.append(run_id)
 
     async def commit(self, commit: Commit) -> None:
@@ -205,7 +212,7 @@ class Transaction:
     async def _applied(self, append: Append) -> int | None:
         """Apply a commit in the transaction."""
         made = list(append.statements(again=False))
-        before: list[Statement] = [(LOCK, (texts([append.run_id]),))] if append.awaits else []
+        before: list[Statement] = [(_LOCK_ALL, (texts([append.run_id]),))] if append.awaits else []
         after: list[Statement] = [(ANSWERED, (texts([append.run_id]),))] if append.awaits else []
         if self._signalled:
             after.append(telling(self._owner.settings.schema, self._owner.sender, self._signalled))
