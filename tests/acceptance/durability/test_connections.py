@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
+import cano_postgres.lent
 import psycopg
 import pytest
 from cano import (
@@ -29,9 +32,11 @@ from cano import (
     wait_for,
 )
 from cano_encryption import KEYS_ENV, new_key
+from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
+from psycopg.types.string import TextLoader
 
-from tests.acceptance.durability.connections import CREATE, INSERT, KINDS, ask, connected, file_of, server_of
+from tests.acceptance.durability.connections import CREATE, INSERT, KINDS, ask, connected, done, file_of, server_of
 from tests.acceptance.durability.shared import ONLY
 
 
@@ -82,6 +87,14 @@ class Again:
     def delay(self, attempt: int, error: Exception, elapsed: float) -> float | None:
         """No delay."""
         return 0.0 if attempt == 1 else None
+
+
+class Loud(TextLoader):
+    """How a user reads text."""
+
+    def load(self, data: Any) -> str:
+        """In capital letters."""
+        return str(super().load(data)).upper()
 
 
 async def send(store: Any) -> str:
@@ -266,6 +279,9 @@ async def test_connections_that_are_refused(url: str, url_of: Callable[[str], st
                 await refused(connection, why)
                 connection.close()
             await refused(connection, "it cannot be used here: .*closed")
+            async with aiosqlite.connect(file_of(url)) as closed:
+                pass
+            await refused(closed, "it is not open: ")
             connection = sqlite3.connect(file_of(url), isolation_level=None)
             await refused(connection, "no transaction is open, .*; begin one")
             connection.execute("BEGIN")
@@ -298,6 +314,13 @@ async def test_connections_that_are_refused(url: str, url_of: Callable[[str], st
             await refused(server, "a statement of its transaction has failed; roll it back")
         with psycopg.connect(server_of(url), client_encoding="latin1") as server:
             await refused(server, "its encoding is .*; connect with client_encoding=utf8")
+        with psycopg.connect(server_of(url)) as server:
+            with server.pipeline():
+                await refused(server, "it is in pipeline mode")
+            server.execute("CREATE ROLE poor")  # which is rolled back
+            server.execute("SET LOCAL ROLE poor")
+            await refused(server, "its user cannot use the schema cano; grant")
+            server.rollback()
 
 
 async def test_the_users_settings_stay(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,8 +332,11 @@ async def test_the_users_settings_stay(url: str, monkeypatch: pytest.MonkeyPatch
             given.row_factory, given.text_factory = sqlite3.Row, bytes
         else:
             given.row_factory, given.cursor_factory = dict_row, psycopg.ClientCursor
-            given.execute("SET LOCAL search_path TO pg_temp, cano")
-        await kernel.submit(flow, {"n": 1}, run_id="r", connection=given)
+            given.execute("SET LOCAL search_path TO pg_temp, cano, public")
+            given.execute("CREATE TEMP TABLE runs (run_id text)")
+            given.adapters.register_loader("text", Loud)
+        for _ in range(2):
+            await kernel.submit(flow, {"n": 1}, run_id="r", connection=given)
         with monkeypatch.context() as broken:
             broken.setattr("cano_sqlite.audit._ADD", "INSERT INTO absent VALUES (?, ?, ?, ?, ?)")
             broken.setattr(
@@ -322,12 +348,129 @@ async def test_the_users_settings_stay(url: str, monkeypatch: pytest.MonkeyPatch
         if url.startswith("sqlite:"):
             assert given.execute("SELECT what FROM orders").fetchone()["what"] == b"lamp"
         else:
-            assert given.execute("SHOW search_path").fetchone() == {"search_path": "pg_temp, cano"}
-            assert given.execute("SELECT what FROM orders").fetchone() == {"what": "lamp"}
+            assert given.execute("SHOW search_path").fetchone() == {"search_path": "PG_TEMP, CANO, PUBLIC"}
+            assert given.execute("SELECT what FROM orders").fetchone() == {"what": "LAMP"}
         await user.end("commit")
         assert (await kernel.run(flow, run_id="r")).state == "end"
         backend: Any = kernel.backend
         assert [each.id for each in (await backend.signals("r")).waiting] == ["b"]
+
+
+@pytest.mark.parametrize("kind", ["driver", "async driver"])
+async def test_calls_at_the_same_time(url: str, kind: str) -> None:
+    """On one connection: each is done completely, or fails by itself, and the connection's settings are as before."""
+    async with Kernel(store=url, **ONLY) as kernel, connected(url, kind) as user:
+
+        async def settings() -> Any:
+            question = "PRAGMA busy_timeout" if url.startswith("sqlite:") else "SHOW search_path"
+            cursor = await done(user.given.execute(question))
+            return await done(cursor.fetchone())
+
+        before = await settings()
+        calls = [kernel.submit(flow, {"n": n}, run_id=f"r{n}", connection=user.given) for n in range(9)]
+        *made, absent = await asyncio.gather(
+            *calls, kernel.signal("never", "go", connection=user.given), return_exceptions=True
+        )
+        assert isinstance(absent, RunNotFoundError)
+        assert not any(isinstance(each, BaseException) for each in made)
+        assert await settings() == before
+        await user.order()
+        await user.end("commit")
+        assert sorted(run.run_id for run in await kernel.runs()) == [f"r{n}" for n in range(9)]
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_calls_that_wait_for_the_lock_at_the_same_time(url: str) -> None:
+    """Each waits for the connection's timeout."""
+    loop, tried = asyncio.get_running_loop(), asyncio.Semaphore(0)
+
+    def traced(statement: str) -> None:
+        if statement == "BEGIN IMMEDIATE":
+            loop.call_soon_threadsafe(tried.release)
+
+    async with Kernel(store=url, **ONLY) as kernel, connected(url, "async driver") as user:
+        await user.given.execute("PRAGMA busy_timeout = 600000")
+        await user.given.set_trace_callback(traced)
+        writer = sqlite3.connect(file_of(url))
+        writer.execute(INSERT)
+        calls = [asyncio.create_task(kernel.submit(flow, run_id=f"r{n}", connection=user.given)) for n in range(2)]
+        for _ in range(5):
+            await tried.acquire()
+        writer.rollback()
+        writer.close()
+        await asyncio.gather(*calls)
+        assert await (await user.given.execute("PRAGMA busy_timeout")).fetchone() == (600000,)
+        await user.end("commit")
+
+
+@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+async def test_a_call_that_is_cancelled(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At each statement: it leaves nothing behind, or a transaction that can only be rolled back."""
+    statements = 0
+    at, reached, goes = 0, asyncio.Event(), threading.Event()
+    executed: Any = cano_postgres.lent._executed
+
+    def slowly(*arguments: Any) -> Any:
+        nonlocal statements
+        statements += 1
+        if statements == at:
+            loop.call_soon_threadsafe(reached.set)
+            goes.wait()
+        return executed(*arguments)
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr("cano_postgres.lent._executed", slowly)
+    async with Kernel(store=url, **ONLY) as kernel, connected(url) as user:
+        await kernel.submit(flow, run_id="first", connection=user.given)
+        await user.end("rollback")
+        most = statements
+        for at in range(1, most):
+            statements = 0
+            reached.clear()
+            goes.clear()
+            call = asyncio.create_task(kernel.submit(flow, run_id=f"r{at}", connection=user.given))
+            await reached.wait()
+            call.cancel()
+            loop.call_soon(goes.set)
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            if user.given.info.transaction_status == TransactionStatus.INTRANS:
+                assert user.given.execute("SHOW search_path").fetchone() == ('"$user", public',)
+            await user.end("commit")  # which rolls a failed one back
+        assert await kernel.runs() == []
+
+
+@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+async def test_the_locks_of_a_commit(url: str) -> None:
+    """Runs need none of the server's locks, which all its sessions share: only those do that get signals."""
+    async with Kernel(store=url, **ONLY) as kernel, connected(url) as user:
+        await kernel.submit_many(flow, [{}] * 5, run_id="r", connection=user.given)
+        await kernel.signal("r-1", "go", connection=user.given)
+        user.given.execute("SET CONSTRAINTS ALL IMMEDIATE")  # settles them as COMMIT does
+        locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+        assert user.given.execute(locks).fetchone() == (1,)
+        await kernel.submit(flow, run_id="later", connection=user.given)
+        await user.end("commit")
+        assert len(await kernel.runs()) == 6
+
+
+@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+async def test_runs_that_signal_each_other_as_they_park(url: str) -> None:
+    """Each in the transaction of its step: neither commit waits for the other one's."""
+    both = asyncio.Barrier(2)
+
+    async def greet(store: Any) -> Any:
+        step = current_step()
+        kernel: Any = step.run.kernel
+        async with step.transaction() as tx:
+            await kernel.signal("b" if step.run_id == "a" else "a", "go", connection=tx.connection)
+            await both.wait()
+        return wait_for("go", then="end")
+
+    pair = Workflow("greet", name="pair").add_exit_state("end").register("greet", task(greet))
+    async with Kernel(store=url, **ONLY) as kernel:
+        handles = [await kernel.start(pair, run_id=run_id) for run_id in "ab"]
+        assert [(await handle.result()).state for handle in handles] == ["end", "end"]
 
 
 async def test_in_the_transaction_of_a_step(url: str) -> None:
