@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cano import Kernel, RunStatus, Standstill
+from cano import Kernel, Lane, RunStatus, Standstill
 
 from tests.acceptance.durability.crowd import GATE, PIPE, crowd, gate, question
 from tests.acceptance.durability.pipes import LinePipe
@@ -149,6 +149,58 @@ async def test_submitted_runs_outlive_their_workers(shared: str, workers: Worker
         busy[pid] += 1 if what == "+" else -1
         most = max(most, busy[pid])
     assert 1 < most <= CONCURRENCY
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("shared", ["postgres"], indirect=True)
+async def test_workers_of_queues_are_killed(
+    shared: str, workers: Workers, told: Told, open_gate: Callable[[], object]
+) -> None:
+    """Four workers, three kill -9: each executes its queues only, begins by priority and keys in turn; no run is lost.
+
+    The first claims are all made before the gate opens.
+    """
+    chance = random.Random(os.environ.get("CANO_SEED", "7"))
+    lanes = {Lane("mail", 5, "a"): 60, Lane("mail", 5, "b"): 30, Lane("mail", 5, "c"): 30, Lane("mail"): 30}
+    lanes[Lane("slow", 9)] = 50
+    lane_of: dict[str, Lane] = {}
+    served = dict[int, str]()
+
+    def start(queues: str) -> None:
+        process = workers.start("gate", "--concurrency", f"{CONCURRENCY}", "--lease", "15", "--queues", queues)
+        served[process.pid] = queues
+
+    async with Kernel(store=shared, poll=0.1) as kernel:
+        for lane, number in reversed(lanes.items()):
+            queue, priority, key = lane
+            ids = "-".join(map(str, lane))
+            await kernel.submit_many(gate, [{}] * number, run_id=ids, queue=queue, priority=priority, key=key)
+            lane_of |= {f"{ids}-{n}": lane for n in range(1, number + 1)}
+        for queues in ("mail", "mail", "slow", "other, mail"):
+            start(queues)
+        await told.reached(4 * CONCURRENCY)
+        assert len(told.lines) == 4 * CONCURRENCY
+        for process in workers.processes:
+            first = Counter(lane_of[run_id] for pid, _, run_id, _ in told.lines if int(pid) == process.pid)
+            assert first.total() == CONCURRENCY
+            if "mail" in served[process.pid]:
+                assert [sorted(first), max(first.values())] == [[*lanes][:3], 2]
+        open_gate()
+        for kill in range(1, 4):
+            await told.reached(kill * 100)
+            victim = workers.processes.pop(chance.randrange(4))
+            victim.kill()
+            victim.communicate()
+            start(served[victim.pid])
+        for run_id in lane_of:
+            result = await (await kernel.attach(run_id)).result()
+            assert (result.state, result.data) == ("end", {"passed": 1})
+            assert [entry.seq for entry in await kernel.history(run_id)] == [0, 1, 2]
+        assert await kernel.check() == []
+    await told.reached(2 * len(lane_of))
+    assert sum(told.begun.values()) <= 2 * len(lane_of) + 3 * CONCURRENCY  # only the killed steps, once more
+    for pid, _, run_id, _ in told.lines:
+        assert lane_of[run_id].queue in served[int(pid)]
 
 
 @pytest.mark.timeout(60)
