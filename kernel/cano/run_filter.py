@@ -6,6 +6,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cano.checks import text
 from cano.errors import FilterError
 from cano.records import RunRecord, RunStatus
 
@@ -92,16 +93,17 @@ class RunFilter(NamedTuple):
         import json  # late, as base64: most programs have no cursor
         from base64 import urlsafe_b64encode
 
-        return urlsafe_b64encode(json.dumps([self.order, *place]).encode()).decode().rstrip("=")
+        time, run_id = place
+        return urlsafe_b64encode(json.dumps([self.order, float(time), run_id]).encode()).decode().rstrip("=")
 
     def place_at(self, cursor: str) -> tuple[float, str]:
-        """Return the place that `cursor_at` has made a text of. Raises FilterError."""
+        """Return the place of which `cursor_at` made a text. Raises FilterError if it did not make this one."""
         import json
         from base64 import urlsafe_b64decode
 
         try:
             order, time, run_id = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-            right = isinstance(time, float) and math.isfinite(time) and isinstance(run_id, str)
+            right = isinstance(time, float) and math.isfinite(time) and bool(text("run_id", run_id))
         except (ValueError, TypeError, RecursionError):
             right = False
         if not right:

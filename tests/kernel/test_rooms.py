@@ -14,7 +14,7 @@ HERE = Path(cano.__file__).parent
 FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.relative_to(HERE).parts)
 
 BUDGETS = {
-    "": 1_938,  # the top floor: hooks, protocols, records, errors, options
+    "": 1_940,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
     "model": 932,
     "engine": 1_793,

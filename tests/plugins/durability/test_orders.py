@@ -99,13 +99,19 @@ async def test_wrong_orders_and_cursors_are_refused(kernel: Kernel) -> None:
     cursor = (await kernel.runs(order="created", limit=1).page()).cursor
     with pytest.raises(FilterError, match="the cursor is of a list in the order 'created', not '-created'"):
         kernel.runs(after=cursor)
-    for wrong in ("", "x", "bnVsbA", "é", "WzFd", "WyItY3JlYXRlZCIsIE5hTiwgIngiXQ"):
+    empty, nul = "WyItY3JlYXRlZCIsIDEuMCwgIiJd", "WyItY3JlYXRlZCIsIDEuMCwgInJcdTAwMDAiXQ"  # ids that no run has
+    for wrong in ("", "x", "bnVsbA", "é", "WzFd", "WyItY3JlYXRlZCIsIE5hTiwgIngiXQ", empty, nul):
         with pytest.raises(FilterError, match="is not the cursor of a list"):
             kernel.runs(after=wrong)
     kernel.backend.capabilities = kernel.backend.capabilities._replace(orders=False)
     assert len(await kernel.runs(order="-created")) == 40
     with pytest.raises(ConfigurationError, match=r"lists the newest runs first only.*use one with orders"):
         await kernel.runs(order="created")
+
+
+def test_a_clock_of_whole_seconds_makes_valid_cursors() -> None:
+    """A third-party clock may return ints."""
+    assert RunFilter().place_at(RunFilter().cursor_at((5, "run"))) == (5.0, "run")
 
 
 async def test_a_page_reads_few_runs(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
