@@ -20,3 +20,16 @@ def url(request: pytest.FixtureRequest, url_of: Callable[[str], str]) -> str:
 def store(url: str) -> str | StoreBackend:
     """An empty store of each kind that keeps its runs when a kernel closes: its URL, or the store."""
     return Shared(strict=True) if url.startswith("memory:") else url
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres", "redis", "encrypted"])
+def any_store(
+    request: pytest.FixtureRequest, url_of: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> str | StoreBackend:
+    """As `store`, and an encrypted one."""
+    if request.param == "memory":
+        return Shared(strict=True)
+    if request.param == "encrypted":
+        monkeypatch.setenv("CANO_ENCRYPTION_KEYS", "k:Z29sZGVuIGdvbGRlbiBnb2xkZW4gZ29sZGVuIGdvbGQ=")
+        return f"{url_of('sqlite')}?codec=encrypt"
+    return url_of(request.param)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,17 +26,10 @@ from cano_durability.keys import TAKEOVERS
 from tests.acceptance.durability.shared import Shared
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres", "redis", "encrypted"])
-def store(
-    request: pytest.FixtureRequest, url_of: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
-) -> str | StoreBackend:
-    """An empty store of each kind that we have: its URL, or the store."""
-    if request.param == "memory":
-        return Shared(strict=True)
-    if request.param == "encrypted":
-        monkeypatch.setenv("CANO_ENCRYPTION_KEYS", "k:Z29sZGVuIGdvbGRlbiBnb2xkZW4gZ29sZGVuIGdvbGQ=")
-        return f"{url_of('sqlite')}?codec=encrypt"
-    return url_of(request.param)
+@pytest.fixture
+def store(any_store: str | StoreBackend) -> str | StoreBackend:
+    """Also an encrypted one."""
+    return any_store
 
 
 @dataclass

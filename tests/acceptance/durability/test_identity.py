@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import defaultdict
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -29,23 +28,15 @@ from cano import (
 from cano.testing import VirtualClock
 from cano_scheduler import Scheduler
 
-from tests.acceptance.durability.shared import Shared
 from tests.acceptance.golden.observers import Parked
 
 START = datetime(2026, 1, 2, tzinfo=UTC)
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres", "redis", "encrypted"])
-def store(
-    request: pytest.FixtureRequest, url_of: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
-) -> str | StoreBackend:
-    """An empty store of each kind that we have: its URL, or the store."""
-    if request.param == "memory":
-        return Shared(strict=True)
-    if request.param == "encrypted":
-        monkeypatch.setenv("CANO_ENCRYPTION_KEYS", "k:Z29sZGVuIGdvbGRlbiBnb2xkZW4gZ29sZGVuIGdvbGQ=")
-        return f"{url_of('sqlite')}?codec=encrypt"
-    return url_of(request.param)
+@pytest.fixture
+def store(any_store: str | StoreBackend) -> str | StoreBackend:
+    """Also an encrypted one."""
+    return any_store
 
 
 async def pay(store: KeyValueStore) -> Literal["PAID"]:
