@@ -94,7 +94,7 @@ class JoinedStore(Protocol):
 
     What is read includes what the transaction has stored. A call that raises leaves nothing behind: the transaction is
     as before, or its database lets it only be rolled back. Calls may be made at the same time, also of several such
-    stores on one connection.
+    stores on one connection. Cancellation: the call may have stored what it was to store, in the transaction.
 
     With `capabilities.signal_limit` it has `put_signal_within`, too, and with `history_pages` `history_page`. An entry
     for the audit is given only with `capabilities.audit`; it is added in the same transaction.

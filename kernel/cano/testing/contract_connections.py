@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from inspect import isawaitable
@@ -174,6 +175,24 @@ class ConnectionClauses(Contract):
             assert list((await store.signals("old")).waiting) == [_signal(store, "1")]
             assert list((await store.signals("run")).waiting) == [_signal(store, "2")]
             assert await _actions(store) == []
+
+    @clause_of_url
+    async def test_calls_on_a_connection_at_the_same_time(self, url: str) -> None:
+        """Each is done as if it were alone, also of several stores that have joined one connection."""
+        async with self.user(url) as (store, connection):
+            if store is None:
+                return
+
+            async def create(run_id: str) -> None:
+                joined = await store.joined(connection)
+                await asyncio.gather(joined.create(free_run(run_id)), joined.put_signal(run_id, _signal(store, "1")))
+
+            ids = [f"run{number}" for number in range(4)]
+            await asyncio.gather(*map(create, ids))
+            await _done(connection.commit())
+            assert sorted(run.run_id for run in await store.runs(RunFilter())) == ids
+            for run_id in ids:
+                assert list((await store.signals(run_id)).waiting) == [_signal(store, "1")]
 
     @clause_of_url
     async def test_the_limit_of_signals_holds_in_transactions(self, url: str) -> None:

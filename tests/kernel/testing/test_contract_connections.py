@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from collections.abc import Callable
 from pathlib import Path
@@ -226,6 +227,20 @@ async def never_rolled_back(store: Any, honest: Callable[..., Any], connection: 
     return await honest(connection)
 
 
+def loses_calls(joined: Any) -> None:
+    """Forget what other calls store meanwhile."""
+    honest = joined.create
+
+    async def create(run: RunRecord, audit: AuditEntry | None = None) -> RunRecord:
+        before = list(joined.calls)
+        await asyncio.sleep(0)  # lets others begin
+        joined.calls[:] = before
+        made: RunRecord = await honest(run, audit)
+        return made
+
+    joined.create = create
+
+
 def forgets_fields(joined: Any) -> None:
     """Store a run without its wait, lane and attributes."""
     honest = joined.create
@@ -246,6 +261,7 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
     "audits at once": (joining(audits_at_once), "what_a_user_commits_is_there what_a_user_rolls_back_never_was"),
     "audits what has no effect": (joining(audits_always), "a_transaction_sees_what_it_stores"),
     "forgets fields of runs": (joining(forgets_fields), "a_run_of_a_transaction_is_whole"),
+    "forgets what is stored at the same time": (joining(loses_calls), "calls_on_a_connection_at_the_same_time"),
     "forgets signals": (joining(forgets_signals), "what_a_user_commits_is_there a_users_commit_is_told"),
     "sees only what is committed": (
         joining(reads_what_is_committed),
