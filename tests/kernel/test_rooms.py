@@ -16,8 +16,8 @@ FILES = sorted(path for path in HERE.rglob("*.py") if "testing" not in path.rela
 BUDGETS = {
     "": 1_940,  # the top floor: hooks, protocols, records, errors, options
     "data": 587,
-    "model": 932,
-    "engine": 1_793,
+    "model": 934,
+    "engine": 1_798,
     "runtime": 293,
     "concurrency": 718,
     "plugins": 518,
@@ -25,9 +25,9 @@ BUDGETS = {
 }
 """Lines of code that all files of a room may have together. CONTRIBUTING.md has the reasons."""
 DURABILITY = {
-    "": 2_369, "admission": 133, "batches": 419, "bulk": 141, "carrying": 344, "deploying": 199, "families": 95,
+    "": 2_369, "admission": 140, "batches": 419, "bulk": 141, "carrying": 344, "deploying": 199, "families": 95,
     "inspection": 736, "lateness": 302,
-    "looking": 144, "outbox": 84, "recovery": 667, "run_files": 404, "sealing": 890, "searching": 142,
+    "looking": 144, "outbox": 84, "recovery": 673, "run_files": 404, "sealing": 890, "searching": 142,
     "selecting": 359, "streaming": 693, "transacting": 138, "stores": 185, "submitting": 88,
 }  # fmt: skip
 """The budgets of cano-durability, which was a room of the kernel once, and of its own rooms."""

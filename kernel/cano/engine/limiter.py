@@ -137,7 +137,7 @@ class Limiter:
         while (request := _first(bucket, lender)) is not None:
             del bucket.requests[request]
             request.slot = self._grant(bucket, request.run, lender)
-            if _wake(request):
+            if wake(request):
                 return
             del bucket.holders[request.slot]  # its event loop was closed, and the run with it
             if lender is None:
@@ -158,7 +158,7 @@ class StoreLimiter:
 
     def __init__(self, kernel: Host, limits: Sequence[Limit], place: str, *, of_steps: bool = False) -> None:
         self._kernel, self.of_steps = kernel, of_steps
-        self.limits = {limit.name or _name_at(limit, place): limit for limit in limits}
+        self.limits = {_stored_name(limit, place): limit for limit in limits}
         if len(self.limits) < len(limits):
             raise ConfigurationError(f"limits of {place!r} would have one name in the store; give them a name= each")
         self._place = place
@@ -194,10 +194,19 @@ def limiters_of(
     return several + [kernel.limiter(limit) for limit in limits if limit.scope != "store"]
 
 
-def _name_at(limit: Limit, place: str) -> str:
-    """Return the name in the store of a limit without one: its workflow or state, and its key."""
-    key = getattr(limit.key, "__qualname__", limit.key)
-    return f"{place}{' rate' if limit.interval else ''}{'' if key is None else f' by {key}'}".replace("[", "(")
+def _stored_name(limit: Limit, place: str) -> str:
+    """Return the name in the store of a limit: its own, or its workflow or state, and its key.
+
+    Raises:
+        ConfigurationError: other processes could not know that name.
+    """
+    name = limit.name
+    if name is None:
+        key = getattr(limit.key, "__qualname__", limit.key)
+        if callable(key):  # its text has an address, which differs in each process
+            raise ConfigurationError(f"{limit} of {place!r} needs a name=, since its key has none")
+        name = f"{place}{'' if key is None else f' by {key}'}".replace("[", "(").replace("\0", "")
+    return f"{name} rate" if limit.interval else name
 
 
 def _value(limit: Limit, run: Run) -> Any:
@@ -216,8 +225,8 @@ def _first(bucket: Bucket, lender: Slot | None) -> Request | None:
     return next((request for request in bucket.requests if lender is None or lender in request.lenders), None)
 
 
-def _wake(request: Request) -> bool:
-    """Wake the run that waits; return False if its event loop was closed."""
+def wake(request: Any) -> bool:
+    """Call `request.wake()` in its event loop; return False if that was closed."""
     try:
         here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
     except RuntimeError:

@@ -17,7 +17,7 @@ from cano.engine.binding import BoundState, BoundWorkflow, Listener
 from cano.engine.calls import Caller, call_of, enter_step
 from cano.engine.control import Parked, ParkedForChild, Paused, Refused, StoreFailed
 from cano.engine.inputs import Feed, Inputs
-from cano.engine.limiter import callers
+from cano.engine.limiter import callers, wake
 from cano.engine.run import Run
 from cano.engine.step import Detail
 from cano.engine.stopping import lease_lost, refuse_inside
@@ -61,7 +61,7 @@ __all__ = [
     "RunKeeper", "StoreFailed", "Strand", "Submission", "Work", "call_of", "callers", "check_key", "check_type",
     "child_signal", "declared_keys", "enter_step", "error_text", "failed_attempts", "in_pages", "is_stopped",
     "lease_lost", "lives", "new_holder", "raised_at", "reap", "refuse_inside", "rendered", "safe_repr", "safe_str",
-    "unpack_key", "wait_token",
+    "unpack_key", "wait_token", "wake",
 ]  # fmt: skip
 
 Work: TypeAlias = Callable[[Run, BoundState], Awaitable[Any]]

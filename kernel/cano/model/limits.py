@@ -31,7 +31,7 @@ class Limit:
         key: gives each value its own slots: a key of the data, or a function of the store.
         scope: "process" for each kernel, or "store".
         name: with `scope="store"`, limits of the same name share slots. By default each workflow, and each state, has
-            slots of its own.
+            slots of its own. A key that is an object without a name, such as a `functools.partial`, needs one.
 
     Raises:
         ConfigurationError: an argument is of the wrong kind.
@@ -57,7 +57,9 @@ class Limit:
 
     def __eq__(self, other: object) -> bool:
         """Return whether the two share their slots."""
-        return self is other or (self.name is not None and isinstance(other, Limit) and self.name == other.name)
+        if self is other or self.name is None or not isinstance(other, Limit):
+            return self is other
+        return self.name == other.name and isinstance(self, Rate) == isinstance(other, Rate)
 
     def __hash__(self) -> int:
         return id(self) if self.name is None else hash(self.name)
@@ -92,7 +94,7 @@ class Rate(Limit):
         burst: how many may begin at once after a pause; by default as many as the number says, so that the rate holds
             on average. 1 keeps the same distance between all: `Rate("1/30s")` is a cool-down.
         key: gives each value a rate of its own, as for `Limit`.
-        name: rates of the same name are one, as for `Limit`.
+        name: rates of the same name are one, as for `Limit`; a `Limit` of that name is another.
 
     Raises:
         ConfigurationError: an argument is of the wrong kind.

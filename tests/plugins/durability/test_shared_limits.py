@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import enum
+import functools
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cano import (
+    ConcurrentWorkflow,
     ConfigurationError,
     Kernel,
     Limit,
     Rate,
     RunCancelledError,
+    SlotRequest,
     SlotStore,
     Standstill,
     SubWorkflow,
@@ -293,12 +298,12 @@ async def test_values_of_keys(world: World) -> None:
     bodies = Bodies()
     kernel = await world.kernel()
     flow = bodies.flow(Limit(1, scope="store", key="tenant"))
-    values: list[Any] = ["acme", 7, "x" * 101, "a\nb"]
+    values: list[Any] = ["acme", 7, "x" * 101, "a\0b", 10**5000, "\ud800"]
     handles = [await kernel.start(flow, {"tenant": value}, run_id=f"{at}") for at, value in enumerate(values)]
-    await until(lambda: len(bodies.inside) == 4)
+    await until(lambda: len(bodies.inside) == 6)
     names = sorted(slot.name for slot in await slots_of(world))
-    assert names[2:] == ["flow by tenant[7]", "flow by tenant[acme]"]
-    assert all(name.startswith("flow by tenant[#") and len(name) < 100 for name in names[:2])
+    assert names[4:] == ["flow by tenant[7]", "flow by tenant[acme]"]
+    assert all(name.startswith("flow by tenant[#") and len(name) < 100 for name in names[:4])
     with pytest.raises(TaskError, match=r"a text, a whole number or a bool for all processes, not 1\.5"):
         await kernel.run(flow, {"tenant": 1.5}, run_id="wrong")
     bodies.let_go(*bodies.inside)
@@ -384,3 +389,114 @@ def test_rates_are_parsed(rate: str, interval: float, burst: int) -> None:
     made = Rate(rate)
     assert (made.interval, made.limit, made.scope) == (interval, burst, "store")
     assert repr(Rate(rate, burst=1, key="k", name="n")) == f"Rate({rate!r}, burst=1, key='k', name='n')"
+
+
+async def test_members_of_enums_share_slots_with_their_values() -> None:
+    """A member of an enum, which some codecs read back as its value, has the slots of that value."""
+
+    class Tenant(str, enum.Enum):  # noqa: UP042  # its text is not its value
+        ACME = "acme"
+
+    class Number(enum.IntEnum):
+        SEVEN = 7
+
+    bodies = Bodies()
+    async with Kernel() as kernel:
+        flow = bodies.flow(Limit(1, scope="store", key="tenant"))
+        handles = [
+            await kernel.start(flow, {"tenant": value}, run_id=f"{at}")
+            for at, value in enumerate([Tenant.ACME, "acme", Number.SEVEN, 7])
+        ]
+        await until(lambda: waiting(kernel) == 2)
+        assert sorted(bodies.inside) == ["0", "2"]
+        bodies.let_go("0", "2")
+        await until(lambda: set(bodies.inside) == {"1", "3"})
+        bodies.let_go("1", "3")
+        for handle in handles:
+            await handle.result()
+
+
+async def test_a_limit_and_a_rate_of_one_name_are_two(world: World) -> None:
+    """A limit and a rate may have one name; neither counts the runs of the other."""
+    bodies = Bodies()
+    kernel = await world.kernel()
+    limited = bodies.flow([Limit(1, scope="store", name="api"), Rate("1/100s", name="api")], name="both")
+    other = bodies.flow(Rate("1/100s", name="api"), name="rated")
+    handles = [await kernel.start(limited, {}, run_id="first")]
+    await until(lambda: "first" in bodies.inside)
+    handles += [await kernel.start(other, {}, run_id="second"), await kernel.start(limited, {}, run_id="third")]
+    await world.clock.advance(1)
+    assert [(slot.name, slot.run_id, slot.waits) for slot in await slots_of(world)] == [
+        ("api", "first", False), ("api", "third", True), ("api rate", "second", True),
+    ]  # fmt: skip
+    bodies.let_go("first")
+    for name in ("second", "third"):
+        await world.clock.advance(101)
+        await until(lambda name=name: name in bodies.inside)  # type: ignore[misc]
+        bodies.let_go(name)
+    for handle in handles:
+        await handle.result()
+
+
+def test_a_key_without_a_name_is_refused() -> None:
+    """The name of a limit must be the same in all processes: a key that is an object has none to give."""
+    key = functools.partial(lambda number, store: number, 1)
+    with pytest.raises(ConfigurationError, match="of 'flow' needs a name=, since its key has none"):
+        Kernel().bind(Bodies().flow(Limit(1, scope="store", key=key)))
+    Kernel().bind(Bodies().flow(Limit(1, scope="store", key=key, name="one")))
+
+
+def waiting(kernel: Kernel) -> int:
+    """How many runs of a kernel wait for a slot."""
+    return sum(run.waits_for is not None for run in list(kernel.active.values()))
+
+
+async def test_runs_of_a_batch_ask_in_turn() -> None:
+    """Of the runs that a batch starts, which lends them nothing, one at a time asks the store."""
+    asked, go = list[str](), asyncio.Event()
+
+    class Counting(MemoryBackend):
+        async def take_slots(self, request: SlotRequest, now: float, at: float | None = None) -> float:
+            asked.append(request.run_id)
+            return await super().take_slots(request, now, at)
+
+    async def work(store: Any) -> str:
+        await go.wait()
+        return "end"
+
+    flow: Workflow[str] = Workflow("work", name="each", limit=Limit(2, scope="store"))
+    flow.register("work", task(work)).add_exit_state("end")
+    async with Kernel(store=Counting(strict=True)) as kernel:
+        batch = ConcurrentWorkflow(flow, limit=20, kernel=kernel)
+
+        async def let_go() -> None:
+            await until(lambda: waiting(kernel) == 18)
+            assert len(asked) == 3
+            go.set()
+
+        status, _ = await asyncio.gather(batch.execute_durable([{} for _ in range(20)], "batch"), let_go())
+    assert status.completed == 20
+    assert len(asked) <= 40, "each asks when it comes and when a slot is free, and not whenever any slot is"
+
+
+def test_runs_of_several_threads_wait_for_each_other() -> None:
+    """A kernel that executes runs in event loops of several threads lets each of them have its turn."""
+    kernel, done = Kernel(), list[str]()
+
+    async def work(store: Any) -> str:
+        await until(lambda: waiting(kernel) == 3 - len(done))
+        return "end"
+
+    flow: Workflow[str] = Workflow("work", name="threads", limit=Limit(1, scope="store"))
+    flow.register("work", task(work)).add_exit_state("end")
+
+    async def one() -> None:
+        done.append((await kernel.run(flow, {})).state)
+
+    threads = [threading.Thread(target=asyncio.run, args=[one()], daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert done == ["end"] * 4
+    asyncio.run(kernel.close())

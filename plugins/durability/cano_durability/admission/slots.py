@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from cano import Run, SlotRequest, SlotStore, SystemClock, TaskError, WantedSlot
-from cano.engine.ports import Host, callers, safe_repr
+from cano.engine.ports import Host, callers, safe_repr, wake
 
 from cano_durability.recovery.leases import journal_of
 from cano_durability.recovery.waiting import Waiters
@@ -34,27 +34,33 @@ class Waiting:
 
     Attributes:
         names: the limits.
-        alone: whether it asks for itself; the others ask in turn, the one that has waited longest first.
-        turn: done when it is this run's turn.
+        turn: done when this run is to ask the store: those that want the same ask in the order of arrival.
     """
 
-    def __init__(self, wanted: Sequence[WantedSlot], *, alone: bool) -> None:
-        self.wanted, self.alone = wanted, alone
+    def __init__(self, wanted: Sequence[WantedSlot]) -> None:
         self.names = tuple(each.name for each in wanted)
-        self.turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.loop = asyncio.get_running_loop()
+        self.turn: asyncio.Future[None] = self.loop.create_future()
 
     def __str__(self) -> str:
         return f"{', '.join(self.names)}, for all processes"
 
+    def wake(self) -> None:
+        """Let the run ask. Called in its event loop."""
+        if not self.turn.done():
+            self.turn.set_result(None)
+
 
 class Admission:
-    """Asks for the slots of one kernel's runs. Of runs that want the same, one at a time asks the store."""
+    """Asks for the slots of one kernel's runs. Of runs that want the same, one at a time asks the store.
+
+    Runs in several threads and event loops may use it: each change of its dicts is a single operation.
+    """
 
     def __init__(self, kernel: Host, stored: StoredRuns, waiters: Waiters) -> None:
         self._kernel, self._stored, self._waiters = kernel, stored, waiters
         self._store = cast(SlotStore, stored.backend)
-        self._queues: dict[tuple[str, ...], dict[str, Waiting]] = {}  # by names, then by run id, the first first
-        self._waiting: dict[str, Waiting] = {}  # by run id
+        self._queues: dict[tuple[Sequence[str], ...], dict[str, Waiting]] = {}  # by what they want, then by run id
         self._giving: dict[str, asyncio.Task[None]] = {}  # by run id
 
     async def take(self, run: Run, limiter: Any, values: Mapping[str, Any]) -> Taken:
@@ -68,33 +74,27 @@ class Admission:
         if (giving := self._giving.get(run.run_id)) is not None:
             await asyncio.wait([giving])  # otherwise it would give back what this call is about to take
         seq = journal_of(run).seq if limiter.of_steps else None
-        lenders = [caller.run_id for caller in callers(run)]
+        lenders = tuple(caller.run_id for caller in callers(run) if any(_overlap(each, held) for each in caller.held))
         request = SlotRequest(run.run_id, token, seq, wanted, self._stored.now(), lenders)
-        waiting = Waiting(wanted, alone=bool(lenders))
-        queue = self._queues.setdefault(waiting.names, {})
+        waiting = Waiting(wanted)
+        queue = self._queues.setdefault((waiting.names, lenders), {})
         try:
-            if not waiting.alone:
-                queue[run.run_id] = waiting
-                if len(queue) > 1:
-                    self._waits(run, waiting)
-                    await waiting.turn
+            queue[run.run_id] = waiting
+            if len(queue) > 1:
+                run.waits_for = cast(Any, waiting)
+                await waiting.turn
             await self._ask(run, request, waiting)
         except BaseException:
             self._give(taken._replace(names=waiting.names))  # it may have been taken all the same, or waits there
             raise
         finally:
             run.waits_for = None
-            self._waiting.pop(run.run_id, None)
             queue.pop(run.run_id, None)
+            while (first := next(iter(queue.items()), None)) is not None and not wake(first[1]):
+                queue.pop(first[0], None)  # its event loop was closed, and the run with it
             if not queue:
-                self._queues.pop(waiting.names, None)
-            elif not (first := next(iter(queue.values()))).turn.done():
-                first.turn.set_result(None)
+                self._queues.pop((waiting.names, lenders), None)
         return taken
-
-    def _waits(self, run: Run, waiting: Waiting) -> None:
-        self._waiting[run.run_id] = waiting
-        run.waits_for = cast(Any, waiting)
 
     async def _ask(self, run: Run, request: SlotRequest, waiting: Waiting) -> None:
         """Ask until the slots are taken: when notified, when the store says so, and at each poll."""
@@ -105,8 +105,10 @@ class Admission:
                 seconds = await self._store.take_slots(request, self._stored.now(), at)
                 if seconds <= 0:
                     break
-                self._waits(run, waiting)
-                await self._waiters.change(changed, self._kernel.poll if math.isinf(seconds) else seconds)
+                run.waits_for = cast(Any, waiting)
+                # a rate's time comes earlier if the process of a run that waits before this one was killed
+                most = self._kernel.poll if math.isinf(seconds) else self._stored.lease
+                await self._waiters.change(changed, min(seconds, most))
             journal_of(run).check_lease()
         journal_of(run).check_lease()
 
@@ -130,9 +132,10 @@ class Admission:
     def _gave(self, taken: Taken, task: asyncio.Task[None]) -> None:
         if self._giving.get(taken.run_id) is task:
             del self._giving[taken.run_id]
-        for run_id, waiting in self._waiting.items():
-            if not set(waiting.names).isdisjoint(taken.names):
-                self._waiters.notify(run_id)
+        names = set(taken.names)
+        for (wanted, _), queue in list(self._queues.items()):
+            if not names.isdisjoint(wanted) and (first := next(iter(queue), None)) is not None:
+                self._waiters.notify(first)
 
     def _wanted(self, run: Run, name: str, limit: Any, value: Any) -> WantedSlot:
         if limit.key is not None:
@@ -141,8 +144,22 @@ class Admission:
                 raise TaskError(
                     f"{message}, not {safe_repr(value)}", run_id=run.run_id, workflow=run.workflow, state=run.state
                 )
-            text = str(value)
+            text = _text(value)
             if len(text) > LONGEST or not text.isprintable() or getattr(self._store, "is_sealed", False):
                 text = "#" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
             name = f"{name}[{text}]"
         return WantedSlot(name, limit.limit, limit.interval)
+
+
+def _overlap(held: Any, names: Sequence[str]) -> bool:
+    """Return whether what a run holds are slots of one of these limits."""
+    return isinstance(held, Taken) and not set(held.names).isdisjoint(names)
+
+
+def _text(value: str | int) -> str:
+    """Return a value of a key as a text, which is the same for a value of a subclass, such as a member of an enum."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, bool):
+        return str(value)
+    return int.__repr__(value) if value.bit_length() < LONGEST * 3 else hex(value)  # digits of more would take long

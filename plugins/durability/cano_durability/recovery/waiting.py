@@ -6,7 +6,7 @@ import asyncio
 import heapq
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from cano import Clock, Timer, Wait
 
@@ -44,8 +44,8 @@ class Waiters:
 
     def notify(self, run_id: str) -> None:
         """Wake all callers that wait for the run."""
-        for future in self._waiting.get(run_id, ()):
-            _finish(future)
+        for future in list(self._waiting.get(run_id, ())):
+            _finish_in_loop(future)
 
     @property
     def run_ids(self) -> set[str]:
@@ -137,3 +137,12 @@ class Alarms:
 def _finish(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+def _finish_in_loop(future: asyncio.Future[None]) -> None:
+    """Finish a future in its own event loop, unless that was closed."""
+    if (loop := future.get_loop()) is asyncio._get_running_loop():
+        _finish(future)
+    else:
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(_finish, future)
