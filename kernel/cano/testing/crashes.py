@@ -156,7 +156,7 @@ def survives_crashes(
             "signals": [(name, _encoded(codec, payload)) for name, payload in signals],
         }  # fmt: skip
         # in real time the worker gives up first, because it knows what the run is waiting for
-        with _worker(settings, Path(folder), patience if virtual_time else patience + 5) as worker:
+        with _worker(settings, Path(folder), patience if virtual_time else patience + 30) as worker:
             return _Trial(worker, codec, check or (lambda outcome: None), status).report()
 
 
@@ -282,11 +282,12 @@ def _worker(settings: Mapping[str, Any], folder: Path, patience: float) -> Itera
         )  # fmt: skip
         os.close(writable)
         try:
-            worker = _Worker(process, answers, output, patience)
+            worker = _Worker(process, answers, output, max(patience, 60.0))  # a busy machine takes long to start it
             worker.send(settings)
             started = worker.receive("at its start")
             if "broken" in started:
                 raise ConfigurationError(f"another process cannot execute this workflow:\n{started['broken']}")
+            worker.patience = patience
             yield worker
         finally:
             with suppress(ProcessLookupError):

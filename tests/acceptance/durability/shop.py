@@ -117,7 +117,7 @@ class Printer:
 async def main(store: str, run_id: str) -> None:
     """Start the run, or go on with it, and say how it ended."""
     data = {"packed": 0, "paid": 0, "rests": 0}
-    async with Kernel(store=store, plugins=[Printer()], lease=2.0, poll=0.02) as kernel:
+    async with Kernel(store=store, plugins=[Printer()], poll=0.02) as kernel:
         handle = await kernel.start(flow, data, run_id=run_id)
         await kernel.signal(run_id, "approved", {"by": "Ada"}, id="once")
         print("started", flush=True)

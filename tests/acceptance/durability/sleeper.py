@@ -1,4 +1,4 @@
-"""A run whose process is stopped in the middle of its transaction: `python sleeper.py URL`."""
+"""A run whose process is stopped in the middle of its transaction: `python sleeper.py URL RUN`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,13 @@ def flow_of(bank: Bank, who: str) -> Workflow[str]:
     return Workflow("pay", name="order").add_exit_state("end").register("pay", task(pay))
 
 
-async def main(url: str) -> None:
-    """Start the run."""
+async def main(url: str, run_id: str) -> None:
+    """Start the run, as on another machine: no other process can tell whether this one is alive."""
     async with Kernel(store=url, lease=LEASE, **ONLY) as kernel:
-        await kernel.run(flow_of(Bank(url), "sleeper"), run_id="r")
+        keeper: Any = kernel.keeper
+        keeper.stored.holder = f"elsewhere:1@:{uuid.uuid4().hex}"
+        await kernel.run(flow_of(Bank(url), "sleeper"), run_id=run_id)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(*sys.argv[1:]))

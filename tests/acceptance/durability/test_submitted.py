@@ -242,6 +242,7 @@ async def test_who_cannot_wait_cuts_steps_off(
         assert hasty.communicate()[1].endswith("1 run begun, 1 interrupted; 1 step cut off\n")
         assert (await kernel.explain("r")).reason is Standstill.INTERRUPTED
         patient, url = workers.watched("gate")
+        await told.until(lambda: told.begun["r 1"] == 2)
         patient.send_signal(signal.SIGTERM)
         await page(url + "/healthz", lambda text: text == "503 draining\n")
         patient.send_signal(signal.SIGTERM)

@@ -43,7 +43,7 @@ def prepare(moment: str) -> None:
 
 async def main(url: str, moment: str) -> None:
     """Execute the run until the process dies."""
-    async with Kernel(store=url, lease=0.5) as kernel:
+    async with Kernel(store=url) as kernel:
         prepare(moment)
         await kernel.run(flow, {"given": SECRET}, run_id="one")
 

@@ -133,10 +133,8 @@ async def main(kind: str, folder: Path) -> None:
     store = f"sqlite:///{folder}/runs.db"
     again = (folder / "runs.db").exists()
     flow = golden(kind, crash=not again)
-    async with Kernel(
-        store=store, discover=False, plugins=[*plugins, Otel(tracer_provider=tracers)], lease=0.5
-    ) as kernel:
-        await kernel.run(flow, {"all": True}, run_id="golden")  # the second process waits for the first one's lease
+    async with Kernel(store=store, discover=False, plugins=[*plugins, Otel(tracer_provider=tracers)]) as kernel:
+        await kernel.run(flow, {"all": True}, run_id="golden")  # the second process finds the first one's dead
 
 
 if __name__ == "__main__":

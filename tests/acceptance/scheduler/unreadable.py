@@ -55,7 +55,7 @@ def program(new: bool) -> tuple[Workflow[str], asyncio.Event]:
 async def main(url: str, version: str) -> None:
     """Run the schedule until enough runs have ended, and print what the kernel and the schedule say."""
     flow, enough = program(version == "new")
-    async with Kernel(store=url, lease=1, block=["structlog"]) as kernel:
+    async with Kernel(store=url, block=["structlog"]) as kernel:
         async with Scheduler(kernel, poll=0.1) as scheduler:
             scheduler.every("often", flow, 0.2)
             await enough.wait()

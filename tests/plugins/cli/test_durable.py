@@ -37,7 +37,7 @@ def wait_for_line(process: subprocess.Popen[str], text: str, *, err: bool = Fals
 def killed(start: Start, project: Path, *args: str) -> None:
     """Start an order, and kill its process while it is being paid."""
     (project / "hold").touch()
-    process = start("run", "shop", "--run-id", "r1", "--lease", "0.5", *args)
+    process = start("run", "shop", "--run-id", "r1", *args)
     wait_for_line(process, "paying")
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -66,9 +66,9 @@ def test_kill_and_run_again(start: Start, project: Path) -> None:
 def test_run_again_while_it_runs(start: Start, project: Path) -> None:
     """A second command waits for the first one's process, and takes over when that dies."""
     (project / "hold").touch()
-    first = start("run", "shop", "--run-id", "r1", "--lease", "2")
+    first = start("run", "shop", "--run-id", "r1")
     wait_for_line(first, "paying")
-    second = start("run", "shop", "--run-id", "r1", "--lease", "2")
+    second = start("run", "shop", "--run-id", "r1")
     wait_for_line(second, "Waiting: run r1 is held by ", err=True)
     assert journal(project) == ["take", "pay"]
 
@@ -225,7 +225,7 @@ def test_stop_waiting_for_others(start: Start, project: Path) -> None:
 def test_cancelled_from_elsewhere(start: Start, cano: Cano, project: Path) -> None:
     """`cano cancel` ends a run that another process drives, for good."""
     (project / "hold").touch()
-    process = start("run", "shop", "--run-id", "r1", "--lease", "1.5")
+    process = start("run", "shop", "--run-id", "r1", "--lease", "5")
     wait_for_line(process, "paying")
 
     asked = cano("cancel", "r1")
@@ -314,7 +314,7 @@ def test_readme(start: Start, write: Write) -> None:
     assert code.count("await asyncio.sleep(1)") == 1
     wait = "await asyncio.Event().wait() if page == 3 else None"
     write("nightly.py", code.replace("await asyncio.sleep(1)", wait))
-    args = ["run", "nightly.py", "--run-id", "monday", "--lease", "0.5"]
+    args = ["run", "nightly.py", "--run-id", "monday"]
 
     process = start(*args)
     wait_for_line(process, "page 3")

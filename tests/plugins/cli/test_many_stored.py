@@ -138,7 +138,7 @@ def test_ctrl_c_interrupts(start: Start, cano: Cano, write: Write, project: Path
     process = start(*BATCH, lines(write, 6))
     wait_for_line(process, "waiting")
     process.send_signal(signal.SIGINT)
-    _, printed = process.communicate(timeout=30)
+    _, printed = process.communicate(timeout=60)
     assert process.returncode == 130
     assert printed.endswith("Interrupted: to continue the batch, repeat the command\n")
     statuses = {run["run_id"]: run["status"] for run in json.loads(cano("runs", "--json").stdout)}

@@ -105,7 +105,7 @@ def test_timeout_of_a_thread(start: Start, write: Write) -> None:
     """A thread that was given up does not keep the process from ending."""
     write("w.py", WAITING)
 
-    code, out, err = finish(start("run", "w:three", "--timeout", "0.05", "--json"))
+    code, out, err = finish(start("run", "w:three", "--timeout", "1", "--json"))
 
     assert code == 1
     assert json.loads(out)["error"]["type"] == "RunTimeoutError"

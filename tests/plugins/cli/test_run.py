@@ -163,11 +163,11 @@ def test_timeout(cano: Cano, write: Write) -> None:
         HEAD + f"import asyncio\nasync def step(store):\n    await asyncio.Event().wait()\nflow = {TO_B}",
     )
 
-    result = cano("run", "w", "--timeout", "0.01", "--run-id", "r1")
+    result = cano("run", "w", "--timeout", "0.5", "--run-id", "r1")
 
     assert result.exit_code == 1
     assert result.stderr == (
-        "Error: run r1 took longer than 0.01 s; it was in state a\n"
+        "Error: run r1 took longer than 0.5 s; it was in state a\n"
         "  at:       w.py:4 in step: await asyncio.Event().wait()\n"
         "  workflow: w\n"
         "  state:    a, attempt 1\n"
@@ -195,8 +195,8 @@ SHELF = """
 @pytest.mark.parametrize(
     ("method", "told"),
     [
-        ("create", "Error: run r1 took longer than 0.05 s: its store did not answer\n  workflow: pages\n"),
-        ("commit", "Error: run r1 took longer than 0.05 s; it was in state State.FETCH\n"
+        ("create", "Error: run r1 took longer than 0.5 s: its store did not answer\n  workflow: pages\n"),
+        ("commit", "Error: run r1 took longer than 0.5 s; it was in state State.FETCH\n"
          "  at:       site/plugin_shelf.py:9 in commit: await asyncio.Event().wait()\n"
          "  workflow: pages\n  state:    FETCH, attempt 1\n"),
     ],
@@ -205,7 +205,7 @@ def test_timeout_in_the_store(cano: Cano, install: Install, method: str, told: s
     """Where it was the store that took too long, no task is blamed."""
     install("shelf", textwrap.dedent(SHELF).format(method=method))
 
-    result = cano("run", "flows:flow", "--store", "shelf://", "--timeout", "0.05", "--run-id", "r1")
+    result = cano("run", "flows:flow", "--store", "shelf://", "--timeout", "0.5", "--run-id", "r1")
 
     assert result.exit_code == 1
     assert result.stderr.startswith(told + "  run:      r1\n")

@@ -311,14 +311,15 @@ async def test_a_lock_that_is_never_freed(path: Path, locked: Locked) -> None:
 
 async def test_who_comes_late_waits_as_long(path: Path, locked: Locked, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write that arrives while an earlier one waits for the lock does not fail together with it."""
-    store = SqliteBackend(path, busy_timeout=1.0)
+    store = SqliteBackend(path, busy_timeout=0.05)
     await store.open()
     ids = await make(store, 2)
-    begun, goes_on = threading.Event(), threading.Event()
+    begun, goes_on, unlocked = threading.Event(), threading.Event(), threading.Event()
 
     def slow(settings: Settings, action: Callable[[], Any], *_: Any) -> Any:
+        gate = unlocked if begun.is_set() else goes_on
         begun.set()
-        goes_on.wait(60)
+        gate.wait(60)
         return patiently(settings, action)
 
     monkeypatch.setattr("cano_sqlite.writer.patiently", slow)
@@ -330,6 +331,7 @@ async def test_who_comes_late_waits_as_long(path: Path, locked: Locked, monkeypa
         goes_on.set()
         with pytest.raises(StoreUnavailableError):
             await early
+    unlocked.set()
     await late
 
     assert [(await loaded(store, run_id)).seq for run_id in ids] == [0, 1]

@@ -60,7 +60,7 @@ class Receiver:
 
     async def next(self) -> Request:
         """Wait for a request."""
-        return await asyncio.to_thread(self.arrived.get, timeout=30)
+        return await asyncio.to_thread(self.arrived.get, timeout=60)
 
 
 @contextmanager
