@@ -2,6 +2,7 @@
 
 It says on its stdout when it watches, and works until its stdin is closed. To the pipe it writes a line for each body
 that it begins, each run that ends and each renewal: what, its process, the run, and seconds that all processes share.
+A thread of it writes a line when the machine has let the process stand still for long: since when, in place of the run.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +23,8 @@ CLAIM = 0.01
 """Seconds that each claim takes longer, as over a network."""
 BODY = 0.02
 """Seconds that a body takes."""
+STALL = LEASE / 2
+"""Seconds. A process that stands still for longer may lose its leases."""
 
 
 class Worker:
@@ -57,6 +61,16 @@ class Worker:
         self.say(run.status.value, run.run_id)
 
 
+def watch(worker: Worker, ended: threading.Event) -> None:
+    """Tell when this process has stood still for long."""
+    before = time.monotonic()
+    while not ended.wait(STALL / 10):
+        now = time.monotonic()
+        if now - before > STALL:
+            worker.say("stalled", str(before))
+        before = now
+
+
 def slow(backend: StoreBackend) -> None:
     """Let each claim take its time."""
     claim, anything = backend.claim, backend.__dict__
@@ -82,7 +96,9 @@ def reporting(backend: StoreBackend, worker: Worker) -> None:
 
 async def main(url: str, pipe: str, until: str) -> None:
     """Watch until told to stop."""
-    worker = Worker(pipe, float(until))
+    worker, ended = Worker(pipe, float(until)), threading.Event()
+    watching = threading.Thread(target=watch, args=(worker, ended))
+    watching.start()
     async with Kernel(store=url, lease=LEASE, poll=0.1, grace=0, plugins=[worker]) as kernel:
         assert kernel.backend is not None
         slow(kernel.backend)
@@ -90,6 +106,8 @@ async def main(url: str, pipe: str, until: str) -> None:
         await kernel.recover(worker.flow)
         print("watching", flush=True)
         await asyncio.to_thread(sys.stdin.read)
+    ended.set()
+    watching.join()
 
 
 if __name__ == "__main__":
