@@ -46,12 +46,21 @@ class Arrow(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """A workflow. Its first state is the start. `left_out` is the number of states that are not shown."""
+    """A workflow, or a part of one.
+
+    Attributes:
+        name: the workflow's name.
+        states: the states; the first one is the start, if the start is among them.
+        arrows: the transitions between them.
+        left_out: the number of states that are not shown.
+        has_start: whether the start is among the states.
+    """
 
     name: str
     states: Sequence[State]
     arrows: Sequence[Arrow]
     left_out: int = 0
+    has_start: bool = True
 
     def near(self, name: str, most: int) -> Machine:
         """Return the part around a state: the `most` states that the fewest arrows lead to or from.
@@ -72,7 +81,8 @@ class Machine(NamedTuple):
                     waiting.append(each)
         states = [state for state in self.states if state.name in found]
         arrows = [arrow for arrow in self.arrows if arrow.source in found and arrow.target in found]
-        return Machine(self.name, states, arrows, len(self.states) - len(states))
+        has_start = self.has_start and self.states[0].name in found
+        return Machine(self.name, states, arrows, len(self.states) - len(states), has_start)
 
 
 def machine_of(flow: Workflow[Any], depth: int = DEPTH) -> Machine:

@@ -98,20 +98,21 @@ def _shown(machine: Machine, trace: Trace | None, around: str | None) -> Machine
 def _machine(machine: Machine, trace: Trace | None) -> Part:
     states = machine.states
     parts = [_state(state, trace) for state in states]
-    number = {state.name: index + 1 for index, state in enumerate(states)}
+    number = {state.name: index for index, state in enumerate(states, start=machine.has_start)}
     loops = {arrow.source for arrow in machine.arrows if arrow.source == arrow.target}
-    boxes = [Box(DOT, DOT)]
+    boxes = [Box(DOT, DOT)] * machine.has_start
     boxes += [Box(part.width, part.height, state.name in loops) for state, part in zip(states, parts, strict=True)]
     links = [Link(number[arrow.source], number[arrow.target]) for arrow in machine.arrows]
-    placed = lay_out(boxes, [Link(0, 1), *links])
+    placed = lay_out(boxes, [Link(0, 1)] * machine.has_start + links)
     return Part(placed.width, placed.height, [*_ways(machine, placed, trace), *_boxes(machine, parts, placed, trace)])
 
 
 def _ways(machine: Machine, placed: Placed, trace: Trace | None) -> Iterator[str]:
-    x, y = placed.centers[0]
-    yield f'<circle class="start" cx="{_px(x)}" cy="{_px(y)}" r="{_px(DOT / 2)}"/>'
-    yield f'<g class="arrow">{_way(placed.routes[0])}</g>'
-    for arrow, route in zip(machine.arrows, placed.routes[1:], strict=True):
+    if machine.has_start:
+        x, y = placed.centers[0]
+        yield f'<circle class="start" cx="{_px(x)}" cy="{_px(y)}" r="{_px(DOT / 2)}"/>'
+        yield f'<g class="arrow">{_way(placed.routes[0])}</g>'
+    for arrow, route in zip(machine.arrows, placed.routes[machine.has_start :], strict=True):
         taken = 0 if trace is None else trace.taken.get((arrow.source, arrow.target), 0)
         classes = "arrow" + " fallback" * arrow.fallback + " taken" * bool(taken)
         title = f"{arrow.source} → {arrow.target}"
@@ -122,7 +123,7 @@ def _ways(machine: Machine, placed: Placed, trace: Trace | None) -> Iterator[str
 
 
 def _boxes(machine: Machine, parts: Sequence[Part], placed: Placed, trace: Trace | None) -> Iterator[str]:
-    for state, part, (x, y) in zip(machine.states, parts, placed.centers[1:], strict=True):
+    for state, part, (x, y) in zip(machine.states, parts, placed.centers[machine.has_start :], strict=True):
         classes = "state" + " exit" * state.is_exit + " undefined" * state.is_undefined
         if trace is not None:
             classes += " visited" * (state.name in trace.visits) + " current" * (state.name == trace.state)

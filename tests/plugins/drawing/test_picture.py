@@ -181,6 +181,7 @@ def test_a_large_workflow() -> None:
     around = states(picture_of(machine, around="s100"))
     assert "s100" in around
     assert len(around) == NEAR
+    assert [('class="start"' in picture_of(machine, around=name)) for name in ("s3", "s100")] == [True, False]
     assert len(states(picture_of(Machine("small", machine.states[:MOST], [])))) == MOST
     with pytest.raises(ConfigurationError, match="has no state 's999'"):
         picture_of(machine, around="s999")
