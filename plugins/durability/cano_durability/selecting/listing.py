@@ -7,7 +7,6 @@ from typing import Any, cast
 
 from cano import (
     AttributeStore,
-    Condition,
     ConfigurationError,
     FilterError,
     RunFilter,
@@ -24,21 +23,19 @@ from cano_durability.bounds import off_loop
 from cano_durability.inspection.promises import require
 from cano_durability.keys import IMPORT
 from cano_durability.recovery.leases import with_status_at
+from cano_durability.selecting.parts import BY_LEASE, by_lease, counted_parts, split, statuses_of
 from cano_durability.stored_runs import StoredRuns, is_incomplete
 
 PAGE = 1000
 """The most runs that the store is asked for at once if others of them are left out afterwards."""
 _MORE = "state", "created_after", "created_before", "updated_after", "updated_before"
 """The fields that only stores with `filters` obey."""
-_MOST_PARTS = 32
-"""The most counts, or lists, that a store is asked for in place of one."""
 _MOST_PAGES = 10
 """The most pages of the store that are read for a page of a list."""
 _OF_PAGE = 500
 """The most runs of a page, if a caller sets no limit."""
 Part = tuple[list[RunRecord], tuple[float, str] | None]
 """The first runs of a list, and the place up to which all of it is known; None for its end."""
-_BY_LEASE = RunStatus.RUNNING, RunStatus.INTERRUPTED, RunStatus.QUEUED  # which of them a run is, its lease says
 
 
 class Lister:
@@ -64,7 +61,7 @@ class Lister:
             filter = filter._replace(status=RunStatus.FAILED)  # no other run has an error of its own
         if filter.order != "-created":
             require(self._kernel, "orders")
-        if filter.by_update and not all(status.finished for status in _statuses(filter)):
+        if filter.by_update and not all(status.finished for status in statuses_of(filter)):
             message = f"the order {filter.order} sorts runs by their end; add a status of runs that have ended, such as"
             raise FilterError(f"{message} status = failed, or status in (succeeded, failed, cancelled)")
         return filter
@@ -91,10 +88,10 @@ class Lister:
             filter = filter._replace(order=RunFilter().order)
         promises = self._stored.backend.capabilities
         counted = promises.attributes and (filter.error is None or promises.outcomes)
-        if counted and filter.others and (parts := _parts(filter)) is not None:
+        if counted and filter.others and (parts := counted_parts(filter)) is not None:
             found = max(sum([factor * await self.count(part) for factor, part in parts]), 0)
             return found if filter.limit is None else min(found, filter.limit)
-        if counted and filter.status not in _BY_LEASE and not filter.others:
+        if counted and filter.status not in BY_LEASE and not filter.others:
             return await cast(AttributeStore, self._stored.backend).count(filter)
         number = 0
         async for _ in in_pages(self.runs, filter):
@@ -125,7 +122,7 @@ class Lister:
 
     async def _part(self, filter: RunFilter) -> Part:
         """Return the first runs of a list, up to its limit, or those that some pages of the store have."""
-        parts = _split(filter) if self._stored.backend.capabilities.pages else [filter]
+        parts = split(filter) if self._stored.backend.capabilities.pages else [filter]
         if len(parts) == 1:
             return await self._looked_at(parts[0])
         lists = [await self._looked_at(each) for each in parts]
@@ -145,7 +142,7 @@ class Lister:
         promises, found = self._stored.backend.capabilities, list[RunRecord]()
         if promises.queues and (filter.status, filter.after, filter.attributes) == (RunStatus.INTERRUPTED, None, None):
             return await self._interrupted(filter)
-        status = RunStatus.RUNNING if _by_lease(filter) else filter.status
+        status = RunStatus.RUNNING if by_lease(filter) else filter.status
         ask = filter._replace(status=status, error=filter.error if promises.outcomes else None, others=())
         if promises.queues and filter.status in (RunStatus.RUNNING, RunStatus.QUEUED):
             ask = ask._replace(held=filter.status is RunStatus.RUNNING)
@@ -218,62 +215,3 @@ class Lister:
             entry._replace(changed=values.changes(entry.changed, run_id, total), own={}, own_removed=())
             for entry in entries
         ]
-
-
-def _statuses(filter: RunFilter) -> set[RunStatus]:
-    """Return the statuses that a filter allows."""
-    found = set(RunStatus) if filter.status is None else {filter.status}
-    for name, (sign, value) in filter.others:
-        if name == "status":
-            found = found.intersection(value) if sign == "in" else found - {value}
-    return found
-
-
-def _by_lease(filter: RunFilter) -> bool:
-    """Return whether a filter allows only statuses of which a run's lease says which it has."""
-    return _statuses(filter).issubset(_BY_LEASE)
-
-
-def _split(filter: RunFilter) -> list[RunFilter]:
-    """Return filters whose runs are those of a filter, each without `in (…)`, as far as they are not too many."""
-    statuses = _statuses(filter)
-    parts = [filter]
-    if filter.status is None and len(statuses) < len(RunStatus):
-        rest = tuple(each for each in filter.others if each[0] != "status")
-        parts = [filter._replace(status=each, others=rest) for each in statuses.difference(_BY_LEASE)]
-        leased = statuses.intersection(_BY_LEASE)
-        if len(leased) == 1:
-            parts.append(filter._replace(status=leased.pop(), others=rest))
-        elif leased:
-            parts.append(filter._replace(others=(*rest, ("status", Condition("in", tuple(leased))))))
-    for name, (sign, value) in filter.others:
-        if sign != "in" or name == "status" or getattr(filter, name) is not None:
-            continue
-        values, made = dict.fromkeys(value), list[RunFilter]()
-        for part in parts:
-            rest = tuple(each for each in part.others if each != (name, Condition(sign, value)))
-            made += [part._replace(others=rest, **{name: each}) for each in values]
-        if len(made) <= _MOST_PARTS:
-            parts = made
-    return parts
-
-
-def _parts(filter: RunFilter) -> list[tuple[int, RunFilter]] | None:
-    """Return filters that stores can count, each with the factor by which its count adds to that of this filter.
-
-    None if its other conditions are on fields that a filter cannot have, or are too many.
-    """
-    parts = [(1, filter._replace(others=(), limit=None))]
-    for name, (sign, value) in filter.others:
-        if name == "error" or (name, sign) == ("parent", "!=") or len(parts) > _MOST_PARTS:
-            return None  # a run may have two classes of errors, or no parent
-        values, made = list(dict.fromkeys(value if sign == "in" else (value,))), list[tuple[int, RunFilter]]()
-        for factor, part in parts:
-            known = getattr(part, name)
-            if known is None:
-                made += [(factor, part)] if sign == "!=" else []
-                made += [(-factor if sign == "!=" else factor, part._replace(**{name: each})) for each in values]
-            elif (known in values) == (sign != "!="):
-                made.append((factor, part))
-        parts = made
-    return parts if len(parts) <= _MOST_PARTS else None
