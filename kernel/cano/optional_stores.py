@@ -78,8 +78,9 @@ class ClaimingStore(StoreBackend, Protocol):
 class QueueStore(ClaimingStore, Protocol):
     """A store that keeps the queues of submitted runs: those whose `RunRecord.in_queue` is true.
 
-    A delayed run enters its queue at the end of its wait. A claim removes a run from its queue for good. A run that was
-    created with a holder, and never claimed, enters its queue when that holder releases it.
+    A delayed run enters its queue at the end of its wait. A claim removes a run from its queue. A run that is released,
+    by a commit or a call, and has not begun, enters its queue in its old place: no holder has claimed it, but one has
+    created it; or a commit with `seq` 0 and an `at` before its creation has put it back.
 
     `ready` returns, besides the runs that are not in a queue, at most 100 of each definition and queue, but at least
     one. It obeys `RunFilter.held` in lists, too.

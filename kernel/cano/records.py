@@ -168,8 +168,8 @@ class RunRecord(NamedTuple):
 
     @property
     def in_queue(self) -> bool:
-        """Whether it was submitted and never claimed: it waits in its queue, or, with a delay, is about to."""
-        if self.lane is None or self.holder is not None or not self.token == self.seq == 0:
+        """Whether it was submitted and has not begun: it waits in its queue, or, with a delay, is about to."""
+        if self.lane is None or self.holder is not None or self.seq or (self.token and self.updated >= self.created):
             return False
         wait = self.wait if self.status is RunStatus.PARKED else None
         delayed = wait is not None and wait.signal is None and wait.until is not None

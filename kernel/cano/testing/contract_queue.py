@@ -12,7 +12,7 @@ from cano.optional_stores import QueueStore, read_ready
 from cano.protocols import StoreBackend
 from cano.records import RunRecord, RunStatus, Wait
 from cano.run_filter import RunFilter
-from cano.testing.contract_base import FLOW, LATER, NOW, Contract, clause, free_run, loaded, new_run, step, values
+from cano.testing.contract_base import FLOW, LATER, NOW, Contract, clause, free_run, loaded, new_run, note, step, values
 
 OTHER = ("flow", "2", "f2")
 """Another definition."""
@@ -235,6 +235,33 @@ class QueueClauses(Contract):
         assert await store.queue_sizes([FLOW], 9) == {"default": 2}
         assert await claimed(store) == ["copy", "other"]
         assert (await loaded(store, "copy")).status is RunStatus.RUNNING
+
+    @clause
+    async def test_a_run_that_is_put_back_has_its_place_again(self, store: StoreBackend) -> None:
+        """A run that was claimed enters its queue in its old place if a commit says that it has not begun."""
+        if not isinstance(store, QueueStore):
+            return
+        small = Lane(priority=-2)
+        for run in (queued("first"), queued("second"), queued("last", priority=-1), delayed("soon", lane=small)):
+            await store.create(run)
+            back = {"state": run.state, "status": run.status, "wait": run.wait, "at": run.created - 1, "release": True}
+            if run.run_id != "second":
+                for token in (1, 2):
+                    assert await store.claim(run.run_id, "me", NOW, LATER) == token
+                    await store.commit(note(0, run.run_id, token=token, **back))
+                assert await store.claim(run.run_id, "me", NOW, LATER) == 3
+                await store.release(run.run_id, 3)
+            assert (await loaded(store, run.run_id)).in_queue
+        last = await loaded(store, "last")
+        assert (last.status, last.token, last.updated) == (RunStatus.RUNNING, 3, last.created - 1)
+        assert await store.queue_sizes([FLOW], 9) == {"default": 3}
+        assert await store.queued_before(last, 9) == (2, 0)
+        assert await claimed(store, 2) == ["first", "second"]
+        await store.create(queued("other"))
+        soon = await loaded(store, "soon")
+        assert (soon.status, soon.wait) == (RunStatus.PARKED, WAIT)
+        assert await claimed(store) == ["other", "last"]
+        assert await claimed(store, now=LATER) + await claimed(store, now=LATER) == ["soon"]
 
     @clause
     async def test_few_runs_of_a_queue_are_ready(self, store: StoreBackend) -> None:

@@ -13,6 +13,7 @@ from cano_postgres import streams
 from cano_postgres.arrays import Array, bigs, blobs, flags, integers, reals, texts
 from cano_postgres.attributes import written
 from cano_postgres.audit import committed
+from cano_postgres.queues import PUT_BACK
 from cano_postgres.signals import key_of
 from cano_postgres.streams import size_of_all
 from cano_postgres.work import Rows, Statement
@@ -109,6 +110,8 @@ class Append:
             self.follow_with(written(commit.run_id, self.mark, commit.attributes))
         if commit.chunks:
             self.follow_with(streams.committed(commit.run_id, self.mark, commit.chunks), size_of_all(commit.chunks))
+        if commit.release and commit.seq == 0 and not status.finished:
+            self.follow_with((PUT_BACK, (commit.run_id,)))
         if entry is not None:
             self.follow_with(committed(commit, self.mark, entry))
 

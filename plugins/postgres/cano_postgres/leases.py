@@ -9,7 +9,7 @@ from typing import LiteralString
 from cano_durability.stores.lanes import Turns
 
 from cano_postgres.arrays import bigs, texts
-from cano_postgres.queues import CHOSEN, ENTER, RELEASED, STATUS, WAKE, columns, turns_of
+from cano_postgres.queues import CHOSEN, ENTER, PUT_BACK, STATUS, WAKE, columns, turns_of
 from cano_postgres.reading import CLAIMED
 from cano_postgres.work import Rows, Statement
 
@@ -57,8 +57,6 @@ _RENEW = """
     UPDATE runs SET expires = %s FROM unnest(%s::text[], %s::bigint[]) AS given (run_id, token)
     WHERE runs.run_id = given.run_id AND runs.token = given.token AND runs.holder = %s RETURNING runs.run_id"""
 _RELEASE = "UPDATE runs SET holder = NULL, expires = NULL WHERE run_id = %s AND token = %s"
-_RELEASE_COPY: LiteralString = f"""
-    UPDATE runs SET holder = NULL, expires = NULL,{RELEASED} WHERE run_id = %s AND token = %s AND holder IS NOT NULL"""
 
 
 class Claim:
@@ -154,11 +152,11 @@ class Release:
 
     def __init__(self, run_id: str, token: int) -> None:
         self.run_id = self.news = run_id
-        self._release: Statement = _RELEASE if token else _RELEASE_COPY, (run_id, token)
+        self._statements: Sequence[Statement] = (_RELEASE, (run_id, token)), (PUT_BACK, (run_id,))
 
     def statements(self, *, again: bool) -> Sequence[Statement]:
         """Return the release, which may be repeated: after another claim, the token differs."""
-        return [self._release]
+        return self._statements
 
     def outcome(self, rows: Sequence[Rows], *, again: bool) -> None:
         """Return None."""

@@ -19,15 +19,11 @@ STATUS: LiteralString = """CASE status
             WHEN 'enqueued' THEN 'running' WHEN 'delayed' THEN 'parked' WHEN 'due' THEN 'parked' ELSE status END"""
 WAKE: LiteralString = "CASE WHEN status IN ('delayed', 'due') THEN due ELSE wake END"
 """Status and time of a row that is claimed. Most rows keep theirs, so that no index changes."""
-# a copy of a submitted run, made under a lease, enters its queue
-_COPY: LiteralString = "token = 0 AND seq = 0 AND class IS NOT NULL"
-RELEASED: LiteralString = f"""
-        status = CASE WHEN {_COPY} AND status = 'running' THEN 'enqueued'
-            WHEN {_COPY} AND status = 'parked' AND awaited IS NULL AND wake IS NOT NULL THEN 'delayed'
-            ELSE status END,
-        due = CASE WHEN {_COPY} THEN wake ELSE due END,
-        wake = CASE WHEN {_COPY} AND awaited IS NULL THEN NULL ELSE wake END"""
-"""What a release sets, besides the lease."""
+PUT_BACK: LiteralString = """
+    UPDATE runs SET status = CASE status WHEN 'running' THEN 'enqueued' ELSE 'delayed' END, due = wake, wake = NULL
+    WHERE run_id = %s AND holder IS NULL AND class IS NOT NULL AND seq = 0 AND (token = 0 OR updated < created)
+        AND awaited IS NULL AND (status = 'running' OR (status = 'parked' AND wake IS NOT NULL))"""
+"""Let a run that was released enter its queue, if it has not begun. See `RunRecord.in_queue`."""
 ENTER: LiteralString = """
         UPDATE runs SET status = 'due' WHERE id = ANY(ARRAY(
             SELECT id FROM runs WHERE status = 'delayed' AND due <= %(now)s ORDER BY due LIMIT 1000

@@ -16,6 +16,7 @@ from cano_sqlite import streams
 from cano_sqlite.attributes import write
 from cano_sqlite.failures import LARGEST, check_size
 from cano_sqlite.job import Job
+from cano_sqlite.queues import put_back
 from cano_sqlite.signals import consume, mark_answered
 from cano_sqlite.snapshot import fold
 from cano_sqlite.tails import Tails
@@ -118,6 +119,8 @@ class Append(Job):
         connection.execute(_CHANGE, (status, more, wake, awaited, awaits_own, *self.outcome, run_id))
         if release:
             connection.execute(_RELEASE, (run_id,))
+            if self.seq == 0:
+                put_back(connection, run_id)
         if self.attributes is not None:
             write(connection, run_id, self.attributes, new=False)
         streams.add(connection, run_id, self.chunks)

@@ -9,10 +9,10 @@ from contextlib import closing, suppress
 from itertools import islice
 
 from cano import ClaimedRun, Lane, SerializationError
-from cano_durability.stores.lanes import DELAYED, QUEUED, Turns
+from cano_durability.stores.lanes import Turns
 
 from cano_sqlite.news import note
-from cano_sqlite.queues import chosen, enter, leave
+from cano_sqlite.queues import chosen, enter, leave, put_back
 from cano_sqlite.reading import load
 from cano_sqlite.tails import Tails
 
@@ -28,11 +28,6 @@ READY = " UNION ALL ".join(map(READY.format, ("wake <= :now AND +runs.status = '
 _MAIL = "SELECT EXISTS (SELECT 1 FROM signals WHERE run_id = ? AND consumed = 0)"
 _RENEW = "UPDATE runs SET expires = ? WHERE run_id = ? AND token = ? AND holder = ?"
 _RELEASE = "UPDATE runs SET holder = NULL, expires = NULL WHERE run_id = ? AND token = ?"
-# a copy of a submitted run, made under a lease, enters its queue
-_ENTER = f"""
-    UPDATE runs SET status = iif(status = 'running', '{QUEUED}', '{DELAYED}'), due = wake, wake = NULL
-    WHERE run_id = ? AND class IS NOT NULL AND seq = 0 AND awaited IS NULL
-        AND (status = 'running' OR (status = 'parked' AND wake IS NOT NULL))"""
 
 
 def claim(
@@ -94,6 +89,5 @@ def renew(
 def release(connection: sqlite3.Connection, run_id: str, token: int) -> None:
     """Release the lease if it still has this token."""
     if connection.execute(_RELEASE, (run_id, token)).rowcount == 1:
-        if token == 0:
-            connection.execute(_ENTER, (run_id,))
+        put_back(connection, run_id)
         note(connection, run_id)

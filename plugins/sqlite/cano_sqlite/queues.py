@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import Any
 
 from cano import Lane, RunRecord
-from cano_durability.stores.lanes import DUE, LISTED, STATUSES, Span, Turns, class_of
+from cano_durability.stores.lanes import DELAYED, DUE, LISTED, QUEUED, STATUSES, Span, Turns, class_of
 
 AT_ONCE = 1000
 """The most delayed runs that enter their queues in one claim."""
@@ -21,6 +21,10 @@ _ENTER = f"""
         SELECT id FROM runs INDEXED BY runs_delayed WHERE status = 'delayed' AND due <= ? ORDER BY due LIMIT {AT_ONCE}
     )"""
 _LEAVE = "UPDATE runs SET status = ?, wake = due WHERE run_id = ?"
+_PUT_BACK = f"""
+    UPDATE runs SET status = iif(status = 'running', '{QUEUED}', '{DELAYED}'), due = wake, wake = NULL
+    WHERE run_id = ? AND class IS NOT NULL AND seq = 0 AND (token = 0 OR updated < created) AND awaited IS NULL
+        AND (status = 'running' OR (status = 'parked' AND wake IS NOT NULL))"""
 _CLASS = f"""
     SELECT runs.class, definitions.workflow, definitions.version, definitions.fingerprint, runs.queue {{0}}
     CROSS JOIN definitions ON definitions.run = runs.id WHERE {IN_QUEUE} {{1}} ORDER BY runs.class LIMIT 1"""
@@ -55,6 +59,11 @@ def leave(connection: sqlite3.Connection, run_id: str, status: str) -> None:
     known = STATUSES.get(status)
     if known is not None and known.value != status:
         connection.execute(_LEAVE, (known.value, run_id))
+
+
+def put_back(connection: sqlite3.Connection, run_id: str) -> None:
+    """Let a run that was released enter its queue, if it has not begun. See `RunRecord.in_queue`."""
+    connection.execute(_PUT_BACK, (run_id,))
 
 
 def classes(connection: sqlite3.Connection) -> Iterator[tuple[int, tuple[str, str, str], str]]:

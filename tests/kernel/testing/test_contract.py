@@ -765,6 +765,10 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         {"release": lambda s, honest, run_id, token: before(
             honest(run_id, token), lambda: nothing(keep(s, run_id, token=1)))},
         "a_run_that_is_released_unclaimed_enters_its_queue"),
+    "keeps runs that are put back out of their queue": (
+        {"commit": lambda s, honest, commit, *audit: honest(commit._replace(
+            at=max(commit.at, known(s, commit.run_id).created)), *audit)},
+        "a_run_that_is_put_back_has_its_place_again"),
     "lists whole queues": (
         {"ready": lambda s, honest, now, workflows=None: [
             run._replace(data={}) for run in s._runs.values()

@@ -13,6 +13,7 @@ from cano import (
     Expect,
     Kernel,
     LateRun,
+    Run,
     RunFilter,
     RunNotFoundError,
     RunStatus,
@@ -45,6 +46,12 @@ class Told:
 
     def __init__(self) -> None:
         self.late: list[LateRun] = []
+        self.begun: list[str] = []
+
+    @hookimpl
+    def cano_run_started(self, run: Run) -> None:
+        """Note it."""
+        self.begun.append(run.run_id)
 
     @hookimpl
     def cano_run_late(self, late: LateRun) -> None:
@@ -432,6 +439,25 @@ async def test_a_run_that_waits_for_a_worker_stays_queued(
     await world.close(other)
     assert (await client.get("o-1")).status is RunStatus.INTERRUPTED
     assert others.late == []
+
+
+async def test_a_run_that_is_reported_keeps_its_place_in_its_queue(world: World, told: Told) -> None:
+    """A small priority stays small: the run begins after a larger one that was submitted later, reported or not."""
+    client, worker = await world.kernel(), await world.kernel(plugins=[told])
+    flow = Flow(within=90)
+    flow.gate.clear()
+    await client.submit(flow.flow, {}, run_id="first")
+    await worker.recover(flow.flow, concurrency=1)
+    for run_id, priority in (("small", -1), ("middle", 0)):
+        await client.submit(flow.flow, {}, run_id=run_id, priority=priority)
+    await world.clock.advance(100)
+    assert sorted(late.run_id for late in told.late) == ["first", "middle", "small"]
+    await client.submit(flow.flow, {}, run_id="large", priority=1)
+    assert (await client.explain("small")).detail.startswith("in queue default, priority -1; 2 runs")
+    flow.gate.set()
+    while len(told.begun) < 4:
+        await world.clock.advance(POLL)
+    assert told.begun == ["first", "large", "middle", "small"]
 
 
 async def test_a_worker_that_stops_gives_queued_runs_back(world: World) -> None:
