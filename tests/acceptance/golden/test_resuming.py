@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from cano import Retention, RunStatus, RunTimeoutError, VersionMismatchError, WorkflowError
+from cano import ConfigurationError, Retention, RunStatus, RunTimeoutError, VersionMismatchError, WorkflowError
 
 from tests.acceptance.golden import flows
 from tests.acceptance.golden.acts import GOODS
@@ -61,6 +61,25 @@ async def test_recovery(golden: Golden) -> None:
     assert left == {run_id: became.get(run_id, run.status) for run_id, run in golden.runs.items()}
     of_schedules = {"written@write:one", "batch@write many:one"}
     assert {(finding.kind, finding.run_id) for finding in findings} == {("stale lease", id) for id in of_schedules}
+
+
+async def test_queues(complete: Golden) -> None:
+    """A store that was made before there were queues keeps them now; its runs are in the queue "default"."""
+    witness = Witness()
+    async with complete.at(READ, witness) as kernel:
+        if not complete.url.startswith(("sqlite", "postgres")):
+            with pytest.raises(ConfigurationError, match="keeps one queue of submitted runs"):
+                await kernel.submit(flows.visit, queue="mail")
+            return
+        for run_id, queue in (("new", "mail"), ("other", "reports")):
+            await kernel.submit(flows.visit, run_id=run_id, queue=queue, priority=1, key="x")
+        await kernel.recover(*flows.ALL, queues=["mail"])
+        await (await kernel.attach("new")).result()
+        left = {record.run_id: record.status for record in await kernel.runs() if record.run_id not in ("new", "other")}
+        assert await kernel.required_keeper().queue_sizes() == {}
+        assert (await kernel.get("other")).status is RunStatus.QUEUED
+    assert {*witness.steps} == {"new"}
+    assert left == {run_id: run.status for run_id, run in complete.runs.items()}
 
 
 async def test_signals(complete: Golden) -> None:

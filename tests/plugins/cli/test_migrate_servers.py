@@ -53,6 +53,35 @@ def test_through_servers_and_back(cano: Cano, project: Path, postgres: PostgresS
 
 
 @pytest.mark.usefixtures("store")
+def test_queued_runs_keep_their_places(cano: Cano, postgres: PostgresServer, redis: RedisServer) -> None:
+    """In each copy they wait in their queues, in the same order; a store without queues gets none of those in one."""
+    places = [("a1", 0, "a"), ("a2", 0, "a"), ("b1", 0, "b"), ("a3", 0, "a"), ("first", 7, ""), ("last", -1, "b")]
+    for run_id, priority, key in places:
+        cano("submit", "shop", "--id", run_id, "--queue", "mail", f"--priority={priority}", "--key", key)
+    cano("submit", "shop", "--id", "plain")
+    cano("submit", "shop", "--id", "delayed", "--queue", "mail", "--delay", "1h")
+    before = stored_at(SRC)
+    for source, target in pairwise([SRC, postgres.new_url(), DST]):
+        copied = json.loads(cano("migrate-store", source, target, "--json").stdout)
+        assert (copied["copied"], copied["refused"]) == (8, [])
+        assert stored_at(target) == before
+    tally = json.loads(cano("migrate-store", SRC, redis.new_url(), "--json").stdout)
+    assert (tally["copied"], len(tally["refused"])) == (1, 7)
+    assert json.dumps(tally).count("it is in the queue 'mail', and DST has no `queues`") == 7
+
+    async def begin(store: Any) -> None:
+        record = await store.load("a1")
+        definition = record.workflow, record.version, record.fingerprint
+        assert await store.queue_sizes([definition], 99) == {"mail": 6, "default": 1}
+        order = list[str]()
+        for at in [record.created] * 6 + [record.created + 2 * 3600] * 2:
+            order += [each.run_id for each in await store.claim_ready([definition], 1, "me", at, at + 9, (), ["mail"])]
+        assert order == ["first", "a1", "b1", "a2", "a3", "last", "delayed"]
+
+    do(DST, begin)
+
+
+@pytest.mark.usefixtures("store")
 def test_looking_makes_no_tables(cano: Cano, postgres: PostgresServer) -> None:
     """Neither a list of the runs in an empty database nor a trial of a copy into it makes anything there."""
     do(SRC, lambda store: fill(store, runs=3, steps=5))

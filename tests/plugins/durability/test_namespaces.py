@@ -107,6 +107,23 @@ async def test_recover_stays_in_its_namespace(store: Store) -> None:
         assert (await other.run(flow, run_id="one")).data["answer"] == "b"
 
 
+async def test_queues_stay_in_their_namespace(store: Store) -> None:
+    """Queues with one name in several namespaces have runs, sizes and turns of their own."""
+    async with Kernel(store=store(), namespace="a") as kernel, Kernel(store=store(), namespace="b") as other:
+        for each, number in ((kernel, 2), (other, 1)):
+            for n in range(number):
+                await each.submit(flow, {"by": each.namespace}, run_id=f"{n}", queue="mail", key=f"{n}", priority=n)
+        await kernel.recover(flow, queues=["mail"])
+        for n in range(2):
+            run = await kernel.attach(f"{n}")
+            await run.signal("answer", "yes")
+            assert (await run.result()).data == {"by": "a", "asked": True, "answer": "yes"}
+        assert (await other.get("0")).status is RunStatus.QUEUED
+        await other.recover(flow, concurrency=1, queues=["none"])
+        assert await other.required_keeper().queue_sizes() == {}
+        assert (await other.explain("0")).detail.startswith("in queue mail, key '0'; 0 runs")
+
+
 async def test_schedules_stay_in_their_namespace(store: Store) -> None:
     """The same id is another schedule in another namespace."""
     for name in ("a", "b"):

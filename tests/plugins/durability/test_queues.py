@@ -144,6 +144,29 @@ async def test_a_fork_keeps_its_queue(world: World, kernel: Kernel) -> None:
     assert (record.lane, record.in_queue) == (Lane("mail", 1, "x"), False)
 
 
+async def test_an_imported_run_keeps_its_queue(world: World, kernel: Kernel) -> None:
+    """A file has the place of its run, also of a delayed one. No worker of the queue executes the copy until asked."""
+    await kernel.submit(flow, run_id="a", queue="mail", key="x", priority=1)
+    await kernel.submit(flow, run_id="b", queue="mail", delay=POLL / 2)
+    for run_id in ("a", "b"):
+        file = b"".join([part async for part in kernel.export_run(run_id)])
+        assert await kernel.import_run(file, f"copy {run_id}") == f"copy {run_id}"
+        copy, record = await world.look(f"copy {run_id}"), await world.look(run_id)
+        assert (copy.lane, copy.in_queue, record.in_queue) == (record.lane, False, True)
+        plain = await world.kernel(kind=lambda _, faults: FaultyStore(Plain(), faults))
+        with pytest.raises(ConfigurationError, match=r"is in the queue 'mail', and the store .* has no `queues`"):
+            await plain.import_run(file)
+    worker = await world.kernel()
+    await worker.recover(flow, queues=["mail"])
+    while len(BEGUN) < 2:
+        await world.clock.advance(POLL)
+    await world.clock.advance(POLL)
+    assert sorted(BEGUN) == ["a", "b"]
+    for run_id in ("copy a", "copy b"):
+        assert (await kernel.resume(flow, run_id)).state == "end"
+    assert (await world.look("copy a")).lane == Lane("mail", 1, "x")
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
