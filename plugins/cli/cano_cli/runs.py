@@ -81,7 +81,7 @@ def runs(
         most = limit or (None if as_json else DEFAULT_LIMIT)
         if most is None:
             return await wanted(None, after), None, kernel.clock.time()
-        while True:  # a page ends after some work
+        while True:  # a page may end before it is full, since it reads a bounded part of the store
             page = await wanted(most - len(found), cursor).page()
             found += page.runs
             cursor = page.cursor

@@ -140,7 +140,7 @@ class Receiver:
                 self.problem = error
 
     def begin_again(self) -> None:
-        """Have what was emitted superseded: the worker was lost, and another one gets the call."""
+        """Mark what was emitted as superseded: the worker was lost, and another one gets the call."""
         emitter = self._step.run.emitter
         if self._emitted and emitter is not None:
             emitter.discard(self._step, self._step.phase, ended=False)

@@ -140,6 +140,7 @@ class Lister:
     async def _looked_at(self, filter: RunFilter) -> Part:
         """Return the first runs of a list whose status and fields the store can look for."""
         promises, found = self._stored.backend.capabilities, list[RunRecord]()
+        # later pages do not, since this reads all interrupted runs
         if promises.queues and (filter.status, filter.after, filter.attributes) == (RunStatus.INTERRUPTED, None, None):
             return await self._interrupted(filter)
         status = RunStatus.RUNNING if by_lease(filter) else filter.status
