@@ -80,7 +80,8 @@ class SlotStore(StoreBackend, Protocol):
         - A slot of a lender is used by one run at a time, and then does not count beside the lender's.
         - A rate is a `GCRA <https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm>`_: a start is allowed if the
           rate's next time, or `at` if that is later, is at most `(size - 1) * interval` after `at`, a microsecond
-          more or less; and moves it on by `interval`.
+          more or less; and moves it on by `interval`. A next time more than `size * interval` after `at`, because the
+          rate was lower or the clock was set back, is set to that time, also if the run has to wait.
 
         Crash or cancellation: they may have been taken; to ask again does no harm.
 

@@ -212,7 +212,9 @@ class SlotClauses(Contract):
         assert math.isclose(await start("a", NOW + 21), 9.0)
         assert [await start(run_id, NOW + 1000) for run_id in "abc"][:2] == [0.0, 0.0], "no more than a burst is saved"
         await store.give_slots("c", 1, ["calls"])
-        assert await start("a", NOW + 900) > 100, "a clock that is behind allows nothing"
+        assert math.isclose(await start("a", NOW + 900), 10.0), (
+            "a clock that was set back delays a start by an interval"
+        )
         await store.give_slots("a", 1, ["calls"])
         one = WantedSlot("one", 1)
         assert await _take(store, "d", one) == 0.0
@@ -220,6 +222,20 @@ class SlotClauses(Contract):
         assert [await start(run_id, NOW + 2000) for run_id in "ab"] == [0.0, 0.0], "a run without a slot starts nothing"
         assert await _take(store, "e", WantedSlot("by its clock", 1, 1e6)) == 0.0
         assert 1e5 < await _take(store, "a", WantedSlot("by its clock", 1, 1e6)) <= 1e6
+
+    @clause
+    async def test_a_rate_can_change(self, store: StoreBackend) -> None:
+        """A rate that was lower, or a clock that was set back, delays the next start by one interval only."""
+        if not isinstance(store, SlotStore):
+            return
+        await _create(store, "a", "b", "c", "d")
+        slow = WantedSlot("calls", 2, 1000.0)
+        assert [await _take(store, run_id, slow, at=NOW) for run_id in "ab"] == [0.0, 0.0]
+        assert math.isclose(await _take(store, "c", CALLS, at=NOW), 10.0)
+        assert math.isclose(await _take(store, "c", CALLS, at=NOW + 4), 6.0)
+        assert await _take(store, "c", CALLS, at=NOW + 10) == 0.0
+        assert math.isclose(await _take(store, "d", CALLS, at=NOW - 1000), 10.0)
+        assert await _take(store, "d", CALLS, at=NOW - 990) == 0.0
 
     @clause
     async def test_limits_hold_whatever_happens(self, store: StoreBackend) -> None:

@@ -43,6 +43,8 @@ class Slots:
             others = {id: place for id, place in places.items() if id != run_id}
             ahead = sum(place.waits and (place.since, id) < (request.since, run_id) for id, place in others.items())
             if interval:
+                if name in self._rates:
+                    self._rates[name] = min(self._rates[name], at + size * interval)
                 wait = max(self._rates.get(name, at), at) - at + (ahead - size + 1) * interval
                 wait = wait if wait > CLOSE_TO else 0.0
             else:

@@ -42,6 +42,7 @@ _RATES = "SELECT name, next_at FROM rates WHERE name = ANY(%s)"
 _DROP = "DELETE FROM slots WHERE name = ANY(%s) AND run_id = %s"
 _ADD = """
     INSERT INTO slots (name, run_id, token, seq, size, since, waits, lender) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"""
+_CUT_RATE = "UPDATE rates SET next_at = %s WHERE name = %s AND next_at > %s"
 _SET_RATE = "INSERT INTO rates VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET next_at = excluded.next_at"
 _DROP_RATES = """
     DELETE FROM rates WHERE name = ANY(ARRAY(
@@ -71,6 +72,10 @@ async def take(connection: Connection, schema: str, request: SlotRequest, now: f
             await connection.execute(_KEEP, (token, seq, names, run_id))
             await connection.execute(_END_LOANS, (names,))
             rows = await connection.execute(_PLACES, (names,), binary=True)
+            for name, size, interval in wanted:
+                if interval:
+                    latest = at + size * interval
+                    await connection.execute(_CUT_RATE, (latest, name, latest))
             known = await connection.execute(_RATES, (names,), binary=True)
         places: dict[str, dict[str, Place]] = {each.name: {} for each in wanted}
         for name, id, *place in await rows.fetchall():

@@ -32,6 +32,7 @@ _PLACES = "SELECT run_id, since, waits, lender FROM slots WHERE name = ?"
 _RATE = "SELECT name, next_at FROM rates WHERE name = ?"
 _DROP = "DELETE FROM slots WHERE name = ? AND run_id = ?"
 _ADD = "INSERT INTO slots (name, run_id, token, seq, size, since, waits, lender) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_CUT_RATE = "UPDATE rates SET next_at = ?2 WHERE name = ?1 AND next_at > ?2"
 _SET_RATE = "INSERT INTO rates VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET next_at = ?2"
 _DROP_RATES = "DELETE FROM rates WHERE name IN (SELECT name FROM rates WHERE next_at <= ? ORDER BY next_at LIMIT 2)"
 _GIVE = "DELETE FROM slots WHERE name = ? AND run_id = ? AND token = ?"
@@ -49,9 +50,11 @@ def take(connection: sqlite3.Connection, request: SlotRequest, now: float, at: f
         raise stale(run_id, seq or 0, token, found and found[:2])
     at = time.time() if at is None else at
     places = {each.name: _current(connection, each.name, request, now) for each in wanted}
-    rates = {
-        name: next_at for each in wanted if each.interval for name, next_at in fetch(connection, _RATE, (each.name,))
-    }
+    rates = dict[str, float]()
+    for name, size, interval in wanted:
+        if interval:
+            connection.execute(_CUT_RATE, (name, at + size * interval))
+            rates.update(fetch(connection, _RATE, (name,)))
     answer = decide(request, places, rates, at)
     for name, size, _ in wanted:
         if answer.blocked or name in answer.lenders or name in answer.rates:

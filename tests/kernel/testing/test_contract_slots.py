@@ -95,6 +95,15 @@ def fenced(store: Any, request: SlotRequest, now: float, at: float | None) -> An
     return request._replace(token=run.token, seq=None if request.seq is None else run.seq), now, at
 
 
+async def forgetful(store: Any, honest: Any, request: SlotRequest, now: float, at: float | None = None) -> Any:
+    """Keep the times of rates if the run has to wait."""
+    before = dict(store._slots._rates)
+    answer = await honest(request, now, at)
+    if answer > 0:
+        store._slots._rates.update(before)
+    return answer
+
+
 async def unfenced(store: Any, honest: Any, request: SlotRequest, now: float, at: float | None = None) -> Any:
     """Take slots from the dead, but leave them their token."""
     before = {run_id: run.token for run_id, run in store._runs.items()}
@@ -161,6 +170,7 @@ MUTANTS: dict[str, tuple[Methods, str]] = {
         asking(lambda s, r, now, at: (
             r._replace(wanted=[each._replace(size=1) if each.interval else each for each in r.wanted]), now, at)),
         "a_rate_allows_so_many_starts"),
+    "keeps the time of a lower rate": ({"take_slots": forgetful}, "a_rate_can_change"),
     "has a clock of its own": (
         asking(lambda s, r, now, at: (r, now, None)), "a_rate_allows_so_many_starts"),
     "lists no one who waits": (

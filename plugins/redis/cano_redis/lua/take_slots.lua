@@ -43,6 +43,11 @@ local function current(name)
   return places
 end
 
+local function set_rate(name, next_at)
+  redis.call('SET', p .. 'rate:' .. name, string.format('%.17g', next_at))
+  if ARGV[6] == '' then redis.call('EXPIRE', p .. 'rate:' .. name, math.ceil(next_at - at) + 1) end
+end
+
 -- Return the seconds to wait for one limit, and what to do if all are free: nothing, a lender ('' for none), a rate's next time.
 local function chance(name, size, interval)
   local places = current(name)
@@ -60,6 +65,10 @@ local function chance(name, size, interval)
   end
   if interval > 0 then
     local next_at = math.max(tonumber(redis.call('GET', p .. 'rate:' .. name) or at), at)
+    if next_at > at + size * interval then
+      next_at = at + size * interval
+      set_rate(name, next_at)
+    end
     local wait = next_at - at + (ahead - size + 1) * interval
     return wait > 0.000001 and wait or 0, nil, next_at + interval
   end
@@ -84,8 +93,7 @@ for number = first, #ARGV, 3 do
   if number == blocked then
     set_place(name, id, { token = token, seq = seq, size = size, waits = true, at = since, lender = '' })
   elseif not blocked and next_at then
-    redis.call('SET', p .. 'rate:' .. name, string.format('%.17g', next_at))
-    if ARGV[6] == '' then redis.call('EXPIRE', p .. 'rate:' .. name, math.ceil(next_at - at) + 1) end
+    set_rate(name, next_at)
   elseif not blocked and lender then
     set_place(name, id, { token = token, seq = seq, size = size, waits = false, at = ARGV[5], lender = lender })
   end
