@@ -62,7 +62,7 @@ async def test_sleeping_takes_no_time() -> None:
     await clock.sleep(365 * 24 * 3600)
 
     assert clock.monotonic() == 365 * 24 * 3600
-    assert time.monotonic() - real < 5
+    assert time.monotonic() - real < 60
 
 
 async def test_sleepers_wake_in_order() -> None:
@@ -271,7 +271,7 @@ async def test_advance_on_an_automatic_clock_with_a_timer_pending() -> None:
         await clock.sleep(seconds)
         seen.append(clock.monotonic())
 
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:  # of real time: it did not return
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:  # of real time: it did not return
         for seconds in (5, 10, 100):
             group.create_task(sleeper(seconds))
         await turns(2)
@@ -481,8 +481,8 @@ async def test_the_system_clock_tells_real_time() -> None:
     """It is the operating system's."""
     clock = SystemClock()
 
-    assert abs(clock.time() - time.time()) < 5
-    assert abs(clock.monotonic() - time.monotonic()) < 5
+    assert abs(clock.time() - time.time()) < 60
+    assert abs(clock.monotonic() - time.monotonic()) < 60
 
 
 async def test_the_system_clock_calls_back() -> None:

@@ -168,7 +168,7 @@ def in_threads(work: Callable[[int], Any]) -> list[Any]:
     gate = Barrier(THREADS)
 
     def start(number: int) -> Any:
-        gate.wait(timeout=30)
+        gate.wait(timeout=60)
         return work(number)
 
     with ThreadPoolExecutor(THREADS) as pool:

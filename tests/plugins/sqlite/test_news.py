@@ -146,7 +146,7 @@ async def test_a_kernel_wants_it_while_it_waits(path: Path) -> None:
         await until(lambda: threads() == [])
         await kernel.recover(flow)
         assert len(threads()) == 1
-    assert threads() == []
+    await until(lambda: threads() == [])
 
 
 async def test_an_error_is_not_the_end(
@@ -222,7 +222,7 @@ def test_a_kernel_of_two_event_loops_is_notified_in_the_second(path: Path) -> No
     asyncio.run(use("first"))
     asyncio.run(use("second"))
     asyncio.run(kernel.close())
-    assert threads() == []
+    asyncio.run(until(lambda: threads() == []))
 
 
 async def test_sqlite_is_not_asked_while_nothing_is_written(
