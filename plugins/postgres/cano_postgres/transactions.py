@@ -11,8 +11,9 @@ from typing import Any
 import psycopg
 from cano import Commit, Signal, StoreError, StoreUnavailableError
 from cano_msgspec.packing import stale
-from psycopg import AsyncConnection, sql
+from psycopg import AsyncConnection, AsyncCursor, sql
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 
 from cano_postgres.arrays import texts
 from cano_postgres.commits import WHERE_THEY_STAND, Append
@@ -87,6 +88,7 @@ class Transactions:
         """Keep a connection for the next transaction, if it is good for one."""
         idle = not connection.closed and connection.info.transaction_status == TransactionStatus.IDLE
         if idle and not self._closed and len(self._idle) < self.settings.pool_size:
+            _make_plain(connection)
             self._idle.append(connection)
         else:
             await connection.close()
@@ -223,6 +225,7 @@ class Transaction:
         """Execute statements of the store. Raise StoreError if a statement of the task has ended the transaction."""
         if self.connection.info.transaction_status != TransactionStatus.INTRANS:
             raise await self._over()
+        _make_plain(self.connection)
         cursor = await self.connection.execute(self._owner.number, prepare=False)
         ((number, _),) = await cursor.fetchall()
         if number != self._number:
@@ -238,7 +241,7 @@ class Transaction:
         except Exception as error:
             await self.connection.close()
             if not isinstance(error, psycopg.OperationalError):
-                raise self._owner.failed(error, self._run_id) from error  # such as a deferred constraint
+                raise self._refusal(str(error)) from error  # such as a deferred constraint of the user's tables
             try:
                 applied = await self._owner.stands(self._run_id) == (commit.seq, commit.token)
             except (psycopg.Error, StoreUnavailableError) as problem:
@@ -297,6 +300,7 @@ class Transaction:
             return self._refusal("its connection is lost")
         if status != TransactionStatus.IDLE:
             await self.connection.execute("ROLLBACK", prepare=False)
+        _make_plain(self.connection)
         ((fate,),) = await (await self.connection.execute(_FATE, (self._number,), prepare=False)).fetchall()
         if status == TransactionStatus.INERROR and fate != "committed":
             return self._refusal("a statement of the task failed, and the task caught the error; use a savepoint")
@@ -317,3 +321,8 @@ class Transaction:
     def _refusal(self, problem: str) -> StoreError:
         run_id = self._run_id
         return StoreError(f"the transaction of run {run_id} cannot be committed: {problem}", run_id=run_id)
+
+
+def _make_plain(connection: Connection) -> None:
+    """Undo what the task has set for the results of queries."""
+    connection.row_factory, connection.cursor_factory = tuple_row, AsyncCursor

@@ -36,6 +36,7 @@ from cano import (
     wait_for,
 )
 from cano_encryption import KEYS_ENV, new_key
+from psycopg.rows import dict_row
 from sqlalchemy import text
 
 from tests.acceptance.durability.shared import ONLY
@@ -191,6 +192,47 @@ async def test_an_exception_that_leaves_the_block_undoes_it(bank: Bank) -> None:
     async with Kernel(store=bank.url) as kernel:
         result = await kernel.run(flow_of(body), run_id="r")
     assert (bank.paid, result.data) == (["chair"], {"before": 1})
+
+
+async def test_settings_of_the_connection(bank: Bank) -> None:
+    """A task may set how it gets rows: its step is stored, and later steps do not have that setting."""
+    rows = []
+
+    async def body(store: Any) -> str:
+        async with current_step().transaction() as tx:
+            await bank.pay(tx, current_step().run_id)
+            rows.append(await tx.execute("SELECT what FROM payments ORDER BY what DESC"))
+            given = tx.connection
+            if bank.mark == "?":
+                given.row_factory = sqlite3.Row
+            else:
+                given.row_factory, given.cursor_factory = dict_row, psycopg.AsyncRawCursor
+                await given.execute("CREATE TEMP TABLE runs (id integer) ON COMMIT DROP")
+        return "end"
+
+    async with Kernel(store=bank.url) as kernel:
+        for run_id in "ab":
+            await kernel.run(flow_of(body), run_id=run_id)
+    assert rows == [[("a",)], [("b",), ("a",)]]
+
+
+@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+async def test_a_constraint_of_the_user_refuses_the_commit(bank: Bank) -> None:
+    """The error is not one of the run's data, and says what PostgreSQL says."""
+    bank.ask("ALTER TABLE payments ADD UNIQUE (what) DEFERRABLE INITIALLY DEFERRED")
+    bank.ask("ALTER TABLE payments DROP CONSTRAINT payments_what_key")
+
+    async def body(store: Any) -> str:
+        async with current_step().transaction() as tx:
+            for _ in range(2):
+                await bank.pay(tx, "lamp")
+        return "end"
+
+    async with Kernel(store=bank.url) as kernel:
+        with pytest.raises(StoreError, match="transaction of run r cannot be committed: duplicate key") as raised:
+            await kernel.run(flow_of(body), run_id="r")
+        assert not isinstance(raised.value, SerializationError)
+    assert bank.paid == []
 
 
 async def test_an_error_of_the_database_is_its_own(bank: Bank) -> None:
