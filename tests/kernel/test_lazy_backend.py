@@ -66,6 +66,7 @@ class Lazy(LazyBackend[MemoryBackend]):
                 signal_limit=False,
                 attributes=False,
                 streams=False,
+                queues=False,
                 slots=False,
             ),
         )
