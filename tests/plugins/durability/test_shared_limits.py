@@ -466,7 +466,7 @@ async def test_runs_of_a_batch_ask_in_turn() -> None:
 
     flow: Workflow[str] = Workflow("work", name="each", limit=Limit(2, scope="store"))
     flow.register("work", task(work)).add_exit_state("end")
-    async with Kernel(store=Counting(strict=True)) as kernel:
+    async with Kernel(store=Counting(strict=True), poll=3600) as kernel:
         batch = ConcurrentWorkflow(flow, limit=20, kernel=kernel)
 
         async def let_go() -> None:

@@ -6,8 +6,10 @@ import asyncio
 import json
 
 import psycopg
+import pytest
 from cano import RunStatus, Signal, Wait
 from cano.testing.contract_base import LATER, NOW, free_run, new_run, note, step
+from cano_msgspec import ends
 from cano_postgres import PostgresBackend
 from psycopg import sql
 
@@ -49,8 +51,12 @@ async def test_no_more_is_told_than_helps(url: str, schema: str, store: Postgres
     await other.close()
 
 
-async def test_many_ends_are_told_together(url: str, schema: str, store: PostgresBackend) -> None:
+async def test_many_ends_are_told_together(
+    url: str, schema: str, store: PostgresBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One notification names many runs that ended; closing sends the last one at once."""
+    monkeypatch.setattr(ends, "GAP", 3600.0)
+    monkeypatch.setattr(ends, "_LAST", 60.0)
     other = PostgresBackend(url, schema=schema)
     await other.open()
     names = [f"{number} {'ж' * 100}" for number in range(100)]

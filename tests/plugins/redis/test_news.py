@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from cano import Kernel, RunStatus, Signal, Wait, Workflow, wait_for
 from cano.testing.contract_base import LATER, NOW, free_run, new_run, note, step
+from cano_msgspec import ends
 from cano_redis import RedisBackend
 from redis.asyncio import Redis
 
@@ -53,8 +54,10 @@ async def test_no_more_is_told_than_helps(redis: RedisServer, prefix: str, store
     await other.close()
 
 
-async def test_many_ends_are_told_together(redis: RedisServer, prefix: str) -> None:
+async def test_many_ends_are_told_together(redis: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One notification names many runs that ended; closing sends the last one at once."""
+    monkeypatch.setattr(ends, "GAP", 3600.0)
+    monkeypatch.setattr(ends, "_LAST", 60.0)
     other = RedisBackend(path=str(redis.socket), prefix=prefix)
     await other.open()
     names = [str(number) for number in range(100)]
