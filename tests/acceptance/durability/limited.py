@@ -18,7 +18,7 @@ from typing import Any
 
 from cano import Kernel, Limit, Workflow, current_step
 
-SLOTS, RUNS = 5, 24
+SLOTS, RUNS = 5, 18
 
 
 @contextmanager

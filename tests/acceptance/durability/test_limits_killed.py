@@ -17,7 +17,7 @@ from tests.acceptance.durability import limited
 pytestmark = pytest.mark.slow
 
 WORKERS = 4
-KILLED_AFTER = 3, 9, 14
+KILLED_AFTER = 3, 9
 """The numbers of bodies after which the process of the last one is killed, and another one started."""
 
 
