@@ -125,6 +125,7 @@ class Transaction:
 
     async def begin(self, token: int, seq: int) -> None:
         await self._or_rollback(partial(self._hand.begin, run_id=self.run_id, token=token, seq=seq))
+        self.connection = self._hand.connection
 
     async def execute(
         self, statement: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
@@ -243,6 +244,8 @@ class Hand:
     def begin(self, connection: sqlite3.Connection, run_id: str, token: int, seq: int) -> None:
         """Begin a transaction, after other writers. Raise ConflictError if the run is not as the caller knows it."""
         self._file.check()
+        if not _is_open(connection):
+            self.connection = connection = connect_for_writing(self._settings)
         _forbid_ends(connection, False)
         patiently(self._settings, partial(connection.execute, "BEGIN IMMEDIATE"))
         found = connection.execute("SELECT seq, token FROM runs WHERE run_id = ?", (run_id,)).fetchone()
@@ -252,6 +255,11 @@ class Hand:
 
     def commit(self, connection: sqlite3.Connection, append: Append) -> None:
         """Apply a commit, and commit the transaction."""
+        if not _is_open(connection):
+            raise StoreError(
+                f"the transaction of run {append.run_id} was rolled back, since its task has closed the connection",
+                run_id=append.run_id,
+            )
         _forbid_ends(connection, False)
         if not connection.in_transaction:
             raise StoreError(
@@ -263,8 +271,17 @@ class Hand:
 
     def roll_back(self, connection: sqlite3.Connection) -> None:
         """Roll the transaction back."""
-        _forbid_ends(connection, False)
-        roll_back(connection)
+        if _is_open(connection):
+            _forbid_ends(connection, False)
+            roll_back(connection)
+
+
+def _is_open(connection: sqlite3.Connection) -> bool:
+    """Return whether no task has closed the connection."""
+    try:
+        return connection.total_changes >= 0
+    except sqlite3.ProgrammingError:
+        return False
 
 
 def _forbid_ends(connection: sqlite3.Connection, forbidden: bool) -> None:

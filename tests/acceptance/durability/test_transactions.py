@@ -235,6 +235,24 @@ async def test_a_constraint_of_the_user_refuses_the_commit(bank: Bank) -> None:
     assert bank.paid == []
 
 
+async def test_a_task_that_closes_the_connection(bank: Bank) -> None:
+    """Its step fails, and leaves nothing; later steps have transactions."""
+
+    async def body(store: Any) -> str:
+        async with current_step().transaction() as tx:
+            await bank.pay(tx, current_step().run_id)
+            if current_step().run_id == "a" and (closing := tx.connection.close()) is not None:
+                await closing
+        return "end"
+
+    async with Kernel(store=bank.url) as kernel:
+        with pytest.raises(StoreError, match=r"transaction of run a .*connection") as raised:
+            await kernel.run(flow_of(body), run_id="a")
+        assert not isinstance(raised.value, SerializationError)
+        await kernel.run(flow_of(body), run_id="b")
+    assert bank.paid == ["b"]
+
+
 async def test_an_error_of_the_database_is_its_own(bank: Bank) -> None:
     """The task gets the driver's error; caught in SQLite, the transaction goes on."""
     bank.ask("INSERT INTO payments VALUES ('lamp')")
