@@ -14,7 +14,7 @@ from cano import Kernel, SlotStore
 
 from tests.acceptance.durability import limited
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 WORKERS = 4
 KILLED_AFTER = 3, 9

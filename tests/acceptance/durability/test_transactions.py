@@ -634,6 +634,7 @@ def test_stopped_past_its_lease(bank: Bank) -> None:
     assert (process.wait(), bank.paid) == (1, ["another"])
 
 
+@pytest.mark.timeout(300)  # some seventy processes, one after the other
 @pytest.mark.parametrize("what", ["step", "user"])
 def test_killed_at_every_statement(bank: Bank, what: str) -> None:
     """Effect, data and transition of a step, or payment, run and signal of a user, are all there or none, and once.

@@ -129,7 +129,6 @@ def project(tmp_path: Path, url: str) -> Iterator[Project]:
             process.stderr.close()
 
 
-@pytest.mark.timeout(90)
 async def test_each_run_is_executed_by_the_version_that_can(url: str, project: Project, told: Told) -> None:
     """Two versions share the store without refusing a run of the other; a third one migrates what it may."""
     first = project.worker("1")
