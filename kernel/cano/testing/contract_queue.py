@@ -118,6 +118,9 @@ class QueueClauses(Contract):
         sizes = {"": 4, "a": 40, "b": 9, "a b": 9, "ä": 9, "c\x01": 2, "z": 1}
         runs = [queued(f"{key} {n}", key=key) for key, size in sizes.items() for n in range(size)]
         await asyncio.gather(*map(store.create, runs))
+        for run in runs[:6]:  # of the first two keys, those that were put back
+            assert await store.claim(run.run_id, "me", NOW, LATER) == 1
+            await store.commit(note(0, run.run_id, state=run.state, at=run.created - 1, release=True))
         taken, left = Counter[str](), Counter(sizes)
         for limit in (1, 1, 3, 2, 7, 1, 5, 8, 4, 1, 1, 2, 9, 20):
             now = Counter(run_id.rpartition(" ")[0] for run_id in await claimed(store, limit))

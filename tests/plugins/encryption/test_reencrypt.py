@@ -8,9 +8,10 @@ import shutil
 import subprocess
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import pytest
-from cano import Kernel, KeyValueStore, Signal, Workflow, wait_for
+from cano import Kernel, KeyValueStore, RunStatus, Signal, Workflow, wait_for
 from cano_encryption import KEYS_ENV, new_key
 
 pytestmark = pytest.mark.slow
@@ -55,6 +56,47 @@ async def test_a_key_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert kernel.backend is not None
         (signal,) = (await kernel.backend.signals("none yet")).waiting
         assert signal.payload == b"payload"
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_queued_runs_keep_their_places(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """They are claimed for their encryption, but do not begin before others by that; a delayed one stays delayed."""
+    old, new = new_key("old"), new_key("new")
+    monkeypatch.setenv(KEYS_ENV, old)
+    url = f"sqlite:///{tmp_path}/runs.db" if kind == "sqlite" else request.getfixturevalue("postgres").new_url()
+    store = url + ("&" if "?" in url else "?") + "codec=encrypt"
+    async with Kernel(store=store) as kernel:
+        for run_id, priority, key in (
+            ("a1", 0, "a"),
+            ("a2", 0, "a"),
+            ("b", 0, "b"),
+            ("last", -1, "b"),
+            ("first", 1, ""),
+        ):
+            await kernel.submit(flow, {"given": 1}, run_id=run_id, queue="mail", priority=priority, key=key)
+        await kernel.submit(flow, run_id="delayed", queue="mail", delay=3600)
+    done = cano("reencrypt", "--store", store, keys=f"{new},{old}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(cano("reencrypt", "--store", store, "--json", keys=f"{new},{old}").stdout)["values"] == 0
+
+    monkeypatch.setenv(KEYS_ENV, new)
+    async with Kernel(store=store) as kernel:
+        assert {run.run_id: run.status for run in await kernel.runs()} == {
+            **dict.fromkeys(("a1", "a2", "b", "first", "last"), RunStatus.QUEUED), "delayed": RunStatus.PARKED,
+        }  # fmt: skip
+        await kernel.submit(flow, {"given": 1}, run_id="new", queue="mail", priority=2)
+        backend: Any = kernel.backend
+        (record,) = [each for each in await kernel.runs() if each.run_id == "new"]
+        definition = record.workflow, record.version, record.fingerprint
+        assert await backend.queue_sizes([definition], 99) == {"mail": 6}
+        order = list[str]()
+        for at in [record.created] * 7 + [record.created + 2 * 3600] * 2:
+            order += [each.run_id for each in await backend.claim_ready([definition], 1, "me", at, at + 9)]
+        assert order == ["new", "first", "a1", "b", "a2", "last", "delayed"]
+        for run_id in order:
+            assert (await kernel.get(run_id)).seq == 0
 
 
 def test_wrong_stores(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from cano.engine.ports import lives
 from cano_durability.inspection.durations import duration
 from cano_durability.keys import IMPORTED, MARK
 from cano_durability.recovery.leases import after_lease
-from cano_durability.restating import restated
+from cano_durability.restating import put_back
 from cano_durability.sealing.marks import renew_mark
 from cano_durability.sealing.renewing import Sealed, renew_history, renew_signals, renew_streams, stale
 from cano_durability.sealing.seals import SEAL
@@ -138,8 +138,8 @@ class _Renewal:
             removed = keys[parted.index(True) :] if True in parted else []  # set again, so that nothing is appended
             changed = {key: run.data[key] for key in keys if (False, key) in old or key in removed}
             own = {name: run.own[name] for name in run.own if (True, name) in old}
-            commit = restated(run, self._token, run.updated)._replace(
-                changed=changed, removed=removed, own=own, release=free and not history
+            commit = put_back(run)._replace(  # a queued run keeps its place
+                token=self._token, changed=changed, removed=removed, own=own, release=free and not history
             )
             if self._rewrites:  # a process that needs no lease, such as a schedule's, may have sealed a commit by now
                 await store.rewrite_present(commit)

@@ -15,6 +15,7 @@ from cano_durability.claiming import Claimer
 from cano_durability.deploying.versions import OtherVersions
 from cano_durability.recovery.leases import journal_of
 from cano_durability.stored_runs import StoredRuns
+from cano_durability.stores.lanes import is_new
 
 Log: TypeAlias = Callable[[str, Exception], None]
 
@@ -156,7 +157,7 @@ class GroupClaims:
             finally:
                 group.claimed(())
             # a store may return fewer runs of queues than there are
-            group.more = len(claimed) == most or any(_is_new(each) for each in claimed)
+            group.more = len(claimed) == most or any(is_new(each.record) for each in claimed if each.record)
         return taken
 
     async def _continue(self, group: Group, claimed: ClaimedRun, since: float, log: Log) -> Run | None:
@@ -173,11 +174,6 @@ class GroupClaims:
         if run is not None:
             self._kernel.drive(run)
         return run
-
-
-def _is_new(claimed: ClaimedRun) -> bool:
-    """Return whether a run comes out of a queue."""
-    return claimed.token == 1 and claimed.record is not None and claimed.record.lane is not None
 
 
 def _is_leaving(run: Run) -> bool:

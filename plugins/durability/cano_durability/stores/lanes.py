@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from cano import Lane, RunFilter, RunRecord, RunStatus
 
+from cano_durability.restating import is_unbegun
+
 LISTED = 100
 """The most runs of a definition and a queue that wait there and are listed as ready."""
 QUEUED, DELAYED, DUE = "enqueued", "delayed", "due"
@@ -28,7 +30,7 @@ def stored_status(run: RunRecord) -> str:
 
 def is_new(run: RunRecord) -> bool:
     """Return whether a run that was claimed comes out of a queue."""
-    return run.lane is not None and run.token == 1
+    return run.lane is not None and is_unbegun(run)
 
 
 def statuses_of(filter: RunFilter) -> list[str]:
