@@ -76,7 +76,7 @@ def flow_in(folder: Path) -> Workflow[str]:
 
 async def main(url: str, folder: Path) -> None:
     """Execute runs until the process is killed."""
-    async with Kernel(store=url, lease=9, poll=0.05) as kernel:
+    async with Kernel(store=url, lease=30, poll=0.05) as kernel:
         await kernel.recover(flow_in(folder), concurrency=8)
         await asyncio.Event().wait()
 
