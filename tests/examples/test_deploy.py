@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shlex
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ import kubernetes_validate
 import psycopg
 import pytest
 import yaml
-from cano import Kernel, wait_for
+from cano import Kernel, Workflow, wait_for
 from cano_cli.loading import load_flow
 from cano_cli.main import make_app
 from cano_cli.worker_health import HealthServer
@@ -263,13 +264,21 @@ def test_the_image_installs_what_there_is() -> None:
 # the scaler's query
 
 
+@pytest.fixture
+def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Workflow[Any]]:
+    """The example's workflow. Its module is forgotten afterwards: other tests have a `shop` of their own."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield load_flow(f"{DEPLOY / 'shop.py'}:flow")
+    del sys.modules["shop"]
+
+
 @pytest.mark.slow
-async def test_the_query_counts_runs_that_need_a_worker(postgres: PostgresServer) -> None:
+async def test_the_query_counts_runs_that_need_a_worker(postgres: PostgresServer, shop: Workflow[Any]) -> None:
     """Queued, executing and woken runs count; those that wait, are delayed or have ended do not."""
     query = resource("ScaledObject", "shop-worker")["spec"]["triggers"][0]["metadata"]["query"]
     url = postgres.new_url()
-    flow, began, gate = load_flow(f"{DEPLOY / 'shop.py'}:flow"), asyncio.Event(), asyncio.Event()
-    waits = type(flow)("ASK", name="waits").add_exit_state("END")
+    began, gate = asyncio.Event(), asyncio.Event()
+    waits = Workflow("ASK", name="waits").add_exit_state("END")
 
     async def ask(store: Any) -> Any:
         return wait_for("go", then="HOLD")
@@ -288,10 +297,10 @@ async def test_the_query_counts_runs_that_need_a_worker(postgres: PostgresServer
             return int(row[0])
 
     async with Kernel(store=url, grace=0) as kernel:
-        await kernel.run(flow, run_id="ended")
-        await kernel.submit(flow, run_id="delayed", delay=3600)
+        await kernel.run(shop, run_id="ended")
+        await kernel.submit(shop, run_id="delayed", delay=3600)
         assert await counted() == 0
-        await kernel.submit_many(flow, [{}] * 3)
+        await kernel.submit_many(shop, [{}] * 3)
         assert await counted() == 3
         await kernel.start(waits, run_id="waits")
         await anext(event async for event in (await kernel.attach("waits")).events() if event.kind == "wait")
