@@ -94,7 +94,7 @@ class Database:
                 for name in self.TABLES
             }
             for row in rows["runs"]:
-                del row["ended"]  # PostgreSQL generates it
+                del row["ended"], row["outcome"]  # PostgreSQL generates them
             return rows
 
     def write(self, rows: Rows) -> None:
