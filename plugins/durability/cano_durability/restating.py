@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from cano import Commit, RunRecord
+from cano import Commit, RunRecord, RunStatus
 
 
 def restated(record: RunRecord, token: int, at: float) -> Commit:
@@ -17,7 +17,8 @@ def restated(record: RunRecord, token: int, at: float) -> Commit:
 
 def put_back(record: RunRecord) -> Commit:
     """Return a commit that releases a run that was just claimed. One that had not begun is queued or delayed again."""
-    at = math.nextafter(record.created, -math.inf) if is_unbegun(record) else record.updated
+    queues = record.status is RunStatus.RUNNING or (record.lane is not None and not record.status.finished)
+    at = math.nextafter(record.created, -math.inf) if queues and is_unbegun(record) else record.updated
     return restated(record, record.token, at)._replace(release=True)
 
 
