@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cano_cli.worker
 import click
 import pytest
 from cano_cli.commands import add_plugin_commands
@@ -54,9 +56,10 @@ def values() -> Iterator[str]:
 )
 def test_odd_values(
     cano: Callable[..., Result], store: str, values: Iterator[str], path: tuple[str, ...], command: click.Command,
-    parameter: click.Parameter,
+    parameter: click.Parameter, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """A command refuses an odd value of an option or an argument in words, or takes it."""
+    monkeypatch.setattr(cano_cli.worker, "_stop_at_signals", asyncio.Event.set)  # a worker that takes it ends at once
     arguments = [each for each in command.params if isinstance(each, click.Argument)]
     odd = next(values)
     given = ["flows:flow" if "FLOW" in (each.metavar or "") else GIVEN.get(str(each.name), "r") for each in arguments]
