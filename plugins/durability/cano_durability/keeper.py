@@ -273,8 +273,8 @@ class Keeper:
                         continue
                     if record.wait is not None and record.wait.child is not None:
                         self._watchlist.watch(plan, run_id)
-                    self._caretaker.start()
-                    await self._waiters.change(changed, self._kernel.poll if self.stored.durable else None)
+                    if not self._caretaker.start():
+                        await self._waiters.change(changed, self._kernel.poll if self.stored.durable else None)
 
     async def _result(self, plan: BoundWorkflow, record: RunRecord) -> RunResult:
         """Return the result of a finished run. Raises its error, if it failed."""

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from cano import Kernel, RunCancelledError, RunStatus, Workflow
+from cano import Kernel, NotifyingStore, RunCancelledError, RunRecord, RunStatus, Workflow
 
 from tests.acceptance.durability.test_parked_parents import asks, calls
 
@@ -100,6 +100,33 @@ async def test_the_end_of_another_process_run(store_url: str) -> None:
             assert await line() == "recovers"
             await kernel.close()
             assert await line() == "hangs"
+
+
+@pytest.mark.parametrize("way", ["run", "result", "events"])
+async def test_an_end_before_the_first_notification(store_url: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller learns of an end between its first look at the run and the moment from which it is notified."""
+    async with Kernel(store=store_url, poll=HOUR) as kernel, Kernel(store=store_url, poll=HOUR) as waiting:
+        handle = await kernel.start(asks, {}, run_id="r")
+        attached, backend = await waiting.attach("r"), waiting.backend
+        assert isinstance(backend, NotifyingStore)
+        read, reads = backend.load, list[RunRecord | None]()
+
+        async def load(run_id: str) -> RunRecord | None:
+            reads.append(await read(run_id))
+            if len(reads) == 1:
+                await kernel.signal("r", "answer", 1)
+                await handle.result()
+            return reads[-1]
+
+        monkeypatch.setattr(backend, "load", load)
+        monkeypatch.setattr(backend, "watch", lambda _: None)  # it is notified of nothing
+        if way == "run":
+            assert (await waiting.run(asks, run_id="r")).data == {"answer": 1}
+        elif way == "result":
+            assert (await attached.result()).data == {"answer": 1}
+        else:
+            assert "end" in [event.kind async for event in attached.events()]
+        assert len(reads) > 1
 
 
 async def test_a_cancellation(store_url: str) -> None:

@@ -25,11 +25,11 @@ CHILDREN = 100
 class Viewer:
     """Looks at the runs of one store. `Kernel` documents the methods."""
 
-    def __init__(self, kernel: Host, stored: StoredRuns, waiters: Waiters, listen: Callable[[], None]) -> None:
+    def __init__(self, kernel: Host, stored: StoredRuns, waiters: Waiters, listen: Callable[[], bool]) -> None:
         self._kernel = kernel
         self._stored = stored
         self._waiters = waiters
-        self._listen = listen  # begins to follow the store's notifications
+        self._listen = listen  # follows the store's notifications; see `Caretaker.start`
 
     async def get(self, run_id: str) -> RunView:
         """See `Kernel.get`."""
@@ -47,8 +47,7 @@ class Viewer:
                 record = await self._stored.record(run_id)
                 if record.status.finished and run_id not in self._kernel.active:  # otherwise it is about to leave
                     return await self._view(record)
-                if run_id not in self._kernel.active:
-                    self._listen()
+                if run_id not in self._kernel.active and not self._listen():
                     await self._waiters.change(changed, self._kernel.poll if self._stored.durable else None)
 
     async def _view(self, stored_record: RunRecord) -> RunView:

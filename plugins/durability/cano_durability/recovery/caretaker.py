@@ -83,13 +83,17 @@ class Caretaker:
         self._heart.start(run)
         self.start()
 
-    def start(self) -> None:
-        """Start the background task, unless it runs already or the store needs none."""
+    def start(self) -> bool:
+        """Start the background task, unless it runs already or the store needs none.
+
+        Return whether it follows the store's notifications from now on: what changed before has to be read again.
+        """
         if self._stored.durable and (self._task is None or self._task.done()):
             self._task = asyncio.get_running_loop().create_task(self._work(), name="cano caretaker")
             self._attending = False  # if it was done, its event loop has ended; the store is to notify in this one
-        if not self._attending:
+        if began := not self._attending:
             self._attend(True)
+        return began
 
     def _attend(self, wanted: bool) -> None:
         """Begin or stop to follow the store's notifications."""
@@ -325,8 +329,7 @@ class Caretaker:
             self.claims.update(refused=1)
             # only this error has lines of its own; any other line break comes from an id or a value
             text = str(error) if different else escaped(safe_str(error))
-            ours = isinstance(error, CanoError)
-            _log.error("run %s cannot continue: %s", escaped(run_id), text, exc_info=not ours)
+            _log.error("run %s cannot continue: %s", escaped(run_id), text, exc_info=not isinstance(error, CanoError))
 
     # cancelling
 

@@ -40,13 +40,13 @@ class Follower:
     """
 
     def __init__(
-        self, kernel: Host, stored: StoredRuns, waiters: Waiters, late: LateRuns, listen: Callable[[], None]
+        self, kernel: Host, stored: StoredRuns, waiters: Waiters, late: LateRuns, listen: Callable[[], bool]
     ) -> None:
         self._kernel = kernel
         self._stored = stored
         self._waiters = waiters
         self._late = late
-        self._listen = listen  # begins to follow the store's notifications
+        self._listen = listen  # follows the store's notifications; see `Caretaker.start`
         self._readers = Counter[str]()
 
     async def events(self, run_id: str, after: int | None, follow: bool, run: Run | None) -> AsyncIterator[RunEvent]:
@@ -80,10 +80,9 @@ class Follower:
                     if not follow:
                         return
                     self._check_open(run_id)
-                    self._listen()
                     quiet = before == (last, seen.facts) and run_id not in self._kernel.active
                     pause = min(2 * pause if quiet else LOOK, self._kernel.poll)
-                    parked = shown.status is RunStatus.PARKED
+                    parked = not self._listen() and shown.status is RunStatus.PARKED  # until now nothing was notified
                     await self._waiters.change(changed, self._kernel.poll if parked else pause)
 
     async def _unkept(self, run: Run, last: int, follow: bool) -> AsyncIterator[RunEvent]:

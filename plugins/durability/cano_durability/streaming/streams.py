@@ -48,7 +48,7 @@ class Streams:
         listen: begins to follow the store's notifications.
     """
 
-    def __init__(self, kernel: Host, stored: StoredRuns, waiters: Waiters, listen: Callable[[], None]) -> None:
+    def __init__(self, kernel: Host, stored: StoredRuns, waiters: Waiters, listen: Callable[[], object]) -> None:
         self._kernel = kernel
         self._stored = stored
         self._waiters = waiters
