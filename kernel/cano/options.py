@@ -22,7 +22,6 @@ from cano.checks import (
     whole,
 )
 from cano.errors import ConfigurationError
-from cano.size_limits import place_name
 
 __all__ = [
     "Options", "Seconds", "Span", "Text", "duration", "file_mode", "instant", "one_of", "optional", "place_name",
@@ -30,6 +29,8 @@ __all__ = [
 ]  # fmt: skip
 
 Check = Callable[[str, Any], Any]
+
+_PLAIN = set("abcdefghijklmnopqrstuvwxyz0123456789_-")
 
 
 class Options:
@@ -118,3 +119,19 @@ def _unless_misread(error: ConfigurationError, url: str) -> ConfigurationError:
         "the URL has a wrong option, or a user or password that is not escaped: in these, write @ as %40, / as %2F, "
         "? as %3F, # as %23; in options, write @ as %40"
     )
+
+
+def place_name(namespace: str, parent: str = "") -> str:
+    """Return a name for the place of a namespace, for stores: at most 41 characters of a-z, 0-9, _, - and ~.
+
+    No two namespaces have the same, also where names differ in more than upper and lower case.
+
+    Args:
+        namespace: its name. One of at most 40 characters of a-z, 0-9, _ and - stays as it is.
+        parent: the rest of the place, if that is cut; from it, too, a hash is made.
+    """
+    if not parent and len(namespace) <= 40 and not set(namespace) - _PLAIN:
+        return namespace
+    from hashlib import sha256
+
+    return "~" + sha256(f"{len(parent)} {parent}{namespace}".encode()).hexdigest()[:40]

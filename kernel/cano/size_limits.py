@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields
 from cano.checks import LARGEST, whole
 from cano.errors import SizeLimitError
 
-_PLAIN = set("abcdefghijklmnopqrstuvwxyz0123456789_-")
 DERIVED = 512
 """Bytes that an id has at most which is made from others. Processes must agree on these ids, so it cannot be set."""
 
@@ -63,22 +62,6 @@ class SizeLimits:
         return (
             text if len(text) <= self.errors else f"{text[: self.errors]}… ({len(text) - self.errors} more characters)"
         )
-
-
-def place_name(namespace: str, parent: str = "") -> str:
-    """Return a name for the place of a namespace, for stores: at most 41 characters of a-z, 0-9, _, - and ~.
-
-    No two namespaces have the same, also where names differ in more than upper and lower case.
-
-    Args:
-        namespace: its name. One of at most 40 characters of a-z, 0-9, _ and - stays as it is.
-        parent: the rest of the place, if that is cut; from it, too, a hash is made.
-    """
-    if not parent and len(namespace) <= 40 and not set(namespace) - _PLAIN:
-        return namespace
-    from hashlib import sha256
-
-    return "~" + sha256(f"{len(parent)} {parent}{namespace}".encode()).hexdigest()[:40]
 
 
 def derived_id(text: str) -> str:
