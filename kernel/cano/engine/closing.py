@@ -41,8 +41,9 @@ async def finish(runs: Collection[Run], tasks: Collection[asyncio.Task[Any]], gr
         ended.cancel()
         timeout.cancel()
         await asyncio.gather(ended, timeout, return_exceptions=True)
+    tasks = [task for task in tasks if not task.get_loop().is_closed()]
     if tasks:  # some read the store for parked runs; a store that hangs must not block this
-        with suppress(TimeoutError):
+        with suppress(TimeoutError, RuntimeError):  # the event loop of a task is closed just now
             await with_timeout(asyncio.wait(tasks), clock, TEARDOWN_GRACE)
         await reap(tasks, clock)
 

@@ -18,11 +18,13 @@ from cano import (
     KeyValueStore,
     Limit,
     StepTimeoutError,
+    SystemClock,
     TaskConfig,
     Workflow,
     current_step,
     hookimpl,
 )
+from cano.engine.closing import finish_all
 from cano.runtime.threads import MAX_WORKERS
 
 PATIENCE = 60.0
@@ -199,6 +201,17 @@ def test_closing_from_another_event_loop(url: str, tmp_path: Path) -> None:
         thread.join(PATIENCE)
 
     assert [type(error).__name__ for error in outcomes] == ["RunInterruptedError"] * 2
+
+
+def test_closing_passes_over_background_tasks_of_closed_event_loops() -> None:
+    """An event loop may be closed while the kernel closes: its tasks have ended."""
+    loop, event = asyncio.new_event_loop(), asyncio.Event()
+    event.set()
+    task = loop.create_task(event.wait())
+    loop.run_until_complete(task)
+    loop.close()
+
+    asyncio.run(finish_all([], [task], 0, SystemClock()))
 
 
 def test_a_hung_thread_is_named_when_the_kernel_closes(kernel: Kernel, caplog: pytest.LogCaptureFixture) -> None:
