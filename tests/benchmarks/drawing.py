@@ -19,7 +19,7 @@ GOAL = 20.0
 
 
 async def measured(number: int, seeds: int, rounds: int) -> list[Line]:
-    """The lines of the table, for machines of so many states."""
+    """The lines of the table, for machines of `number` states."""
     lines = []
     for seed in range(seeds):
         boxes, links = machine(seed, number)

@@ -180,7 +180,7 @@ async def takeover(store: StoreBackend, workers: int, codec: Any) -> float:
     busy = [kernel for kernel in world.kernels[1:] if kernel.active]
     lost = busy[: max(1, round(len(busy) * LOST))]
     gone = {run_id for kernel in lost for run_id in kernel.active}
-    if len(lost) == len(busy):  # somebody must stay
+    if len(lost) == len(busy):  # a worker must stay, to take the runs over
         await world.workers(1, codec)
     for kernel in lost:
         assert isinstance(kernel.backend, FaultyStore)

@@ -21,7 +21,7 @@ def columns(text: str) -> int:
 
 
 def cut(text: str, most: int = LONGEST) -> str:
-    """Return a text as one line with at most so many columns."""
+    """Return a text as one line of at most `most` columns."""
     text = escaped(text)
     if columns(text) <= most:
         return text

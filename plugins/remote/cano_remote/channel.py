@@ -27,7 +27,7 @@ class Channel:
             reports.more.set()
 
     async def received(self, key: str, count: int) -> None:
-        """Wait until so many reports of the call have come. Raises TimeoutError after `LATE` seconds."""
+        """Wait until `count` reports of the call have come. Raises TimeoutError after `LATE` seconds."""
         reports = self._calls[key]
         if reports.count < count:
             async with asyncio.timeout(LATE):

@@ -62,7 +62,7 @@ def flow_in(folder: Path) -> Workflow[str]:
         with mine.open("a") as own:
             mark = min(count(folder, own.fileno()) + SLOTS - 1, RUNS)
             print(current_step().run_id, flush=True)
-            while True:  # until so many others have begun that the slots are full
+            while True:  # until the bodies that fill the slots have begun
                 await asyncio.to_thread(hashlib.pbkdf2_hmac, "sha256", b"x", b"y", 20_000)
                 if begun(folder) >= mark:
                     return "rest"

@@ -33,7 +33,7 @@ class Begin(NamedTuple):
 
 
 class Stall(NamedTuple):
-    """A time in which a process stood still for so long that it may have lost its leases."""
+    """A time in which a process stood still, long enough to lose its leases."""
 
     process: int
     since: float

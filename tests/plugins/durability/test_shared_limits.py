@@ -160,7 +160,7 @@ async def test_a_parked_run_holds_no_slot(world: World) -> None:
 
 
 async def test_the_dead_give_their_slots_back(world: World) -> None:
-    """After a crash, the slot is free when the lease has expired, and whoever takes the run over needs one."""
+    """After a crash, the slot is free when the lease has expired; the kernel that takes the run over needs one."""
     bodies = Bodies()
     dying, living = await world.kernel(), await world.kernel()
     flow = bodies.flow(Limit(1, scope="store"))

@@ -214,7 +214,7 @@ async def test_runs_without_an_id_are_kept_too(kernel: Kernel, machine: Machine)
 
 
 async def test_a_run_that_starts_in_an_exit_state(kernel: Kernel, world: World) -> None:
-    """It ends when it is stored, in one commit without a lease, whoever stores it; no limit delays it."""
+    """Each call that stores it ends it, in one commit without a lease; no limit delays it."""
     flow = Workflow(S.DONE, name="at once", limit=Limit(1, scope="store")).add_exit_state(S.DONE)
     outer = Workflow("call", name="outer").register("call", SubWorkflow(flow, then="end")).add_exit_state("end")
     assert await kernel.run(flow, {"x": 1}, run_id="run", timeout=1) == RunResult("run", S.DONE, {"x": 1}, 0)

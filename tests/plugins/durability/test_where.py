@@ -15,7 +15,7 @@ HOUR = 3600.0
 
 
 def midnight(days: int) -> float:
-    """When the day began, so many days ago, in local time."""
+    """The begin of the local day `days` days ago, in wall-clock seconds."""
     day = datetime.fromtimestamp(NOW) - timedelta(days)
     return datetime(day.year, day.month, day.day).astimezone().timestamp()
 

@@ -1,4 +1,4 @@
-"""Queues of 100,000 runs: a claim takes a bounded part of them, whoever has the most."""
+"""Queues of 100,000 runs: the work of a claim is bounded, and a key with many runs delays no other key."""
 
 from __future__ import annotations
 
