@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from hashlib import blake2b
 from typing import NamedTuple
 
 from cano import Lane, RunFilter, RunRecord, RunStatus
@@ -52,6 +51,8 @@ def first_of(filter: RunFilter, lists: Sequence[Iterable[RunRecord]]) -> list[Ru
 
 def class_of(workflow: str, version: str, fingerprint: str, queue: str) -> int:
     """Return a hash of a definition and a queue, under which an index has its runs."""
+    from hashlib import blake2b  # late: importing it takes 1 ms
+
     text = "\0".join((workflow, version, fingerprint, queue)).encode(errors="surrogatepass")
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big", signed=True)
 
