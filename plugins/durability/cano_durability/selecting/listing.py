@@ -168,8 +168,7 @@ class Lister:
             found += await off_loop(len(page), matching, self._stored.clock)
             pages += 1
             if ask.limit is None or len(page) < ask.limit:
-                end = None if filter.limit is None or len(found) <= filter.limit else filter.limit
-                return found[: filter.limit], None if end is None else filter.place_of(found[end - 1])
+                return _end(filter, found)
             if filter.limit is not None and len(found) >= filter.limit:
                 return found[: filter.limit], filter.place_of(found[filter.limit - 1])
             ask = ask._replace(after=filter.place_of(page[-1]))
@@ -186,10 +185,7 @@ class Lister:
             seen = with_status_at(record, now)
             if not is_incomplete(record) and filter.matches(seen):
                 found[record.run_id] = seen
-        records = sorted(found.values(), key=filter.place_of, reverse=not filter.ascending)
-        if filter.limit is None or len(records) <= filter.limit:
-            return records, None
-        return records[: filter.limit], filter.place_of(records[filter.limit - 1])
+        return _end(filter, sorted(found.values(), key=filter.place_of, reverse=not filter.ascending))
 
     async def _page(self, filter: RunFilter) -> Sequence[RunRecord]:
         """Return a page of the store's list, also if the store does not promise `pages`."""
@@ -216,3 +212,10 @@ class Lister:
             entry._replace(changed=values.changes(entry.changed, run_id, total), own={}, own_removed=())
             for entry in entries
         ]
+
+
+def _end(filter: RunFilter, found: list[RunRecord]) -> Part:
+    """Return the rest of a list, of which all is known, up to the filter's limit."""
+    if filter.limit is None or len(found) <= filter.limit:
+        return found, None
+    return found[: filter.limit], filter.place_of(found[filter.limit - 1])
