@@ -16,15 +16,14 @@ from cano import (
     RunStatus,
     SerializationError,
     StoreBackend,
-    VersionMismatchError,
     Workflow,
 )
 from cano.engine.ports import BoundWorkflow, Host, in_pages
 
 from cano_durability.batches.membership import SUFFIX
 from cano_durability.bounds import count_of, off_loop
+from cano_durability.deploying.versions import OtherVersions
 from cano_durability.failures import is_unreadable
-from cano_durability.migration import landing_state
 from cano_durability.recovery.groups import AT_ONCE
 from cano_durability.stored_runs import StoredRuns, is_incomplete
 
@@ -67,7 +66,7 @@ class Compat:
         self._plans = {plan.name: plan for plan in (*_with_children(kernel, plans), *plans)}
         for plan in self._plans.values():
             stored.register(plan)
-        self._landings: dict[tuple[str, ...], _Verdict] = {}
+        self._versions = OtherVersions()
         self._groups: dict[tuple[str, ...], tuple[CompatGroup, list[str], list[str]]] = {}
         self._parents: dict[str, bool] = {}
 
@@ -131,17 +130,12 @@ class Compat:
     def _landing(self, plan: BoundWorkflow, record: RunRecord) -> _Verdict:
         """Return whether the definition of `plan` can continue a run of the record's definition, in its state."""
         on_timeout = None if record.wait is None else record.wait.on_timeout
-        states = [state for state in (record.state, on_timeout) if state is not None]
-        key = (record.workflow, record.version, record.fingerprint, *states)
-        if key not in self._landings:
-            self._landings[key] = _CONTINUES
-            try:
-                for state in states:
-                    landing_state(plan, record, state)
-            except VersionMismatchError as error:
+        for state in (record.state, on_timeout):
+            error = None if state is None else self._versions.mismatch(plan, record._replace(state=state))
+            if error is not None:
                 remedy = [line for line in str(error).splitlines()[1:] if not line.startswith("  - ")]
-                self._landings[key] = _Verdict("changed", error.differences, "\n".join(remedy))
-        return self._landings[key]
+                return _Verdict("changed", error.differences, "\n".join(remedy))
+        return _CONTINUES
 
     async def _read(self, plan: BoundWorkflow, record: RunRecord) -> None:
         """Read all that a process that continues the run would read. Raises SerializationError."""

@@ -11,14 +11,14 @@ from cano_durability.migration import landing_state, states_of
 
 
 class OtherVersions:
-    """Decisions of one kernel about ready runs of other definitions than its own, made once for each of these.
+    """Decisions of one kernel about runs of other definitions than its own, made once for each of these.
 
     A run that may have migrated is asked for once, and then again only after it has changed.
     """
 
     def __init__(self) -> None:
         self._covered: dict[tuple[str, ...], bool] = {}
-        self._refusals: dict[tuple[str, ...], VersionMismatchError | None] = {}
+        self._mismatches: dict[tuple[str, ...], VersionMismatchError | None] = {}
         self._refused: dict[str, tuple[int, int]] = {}
 
     def covers(self, plan: BoundWorkflow, record: RunRecord) -> bool:
@@ -29,25 +29,26 @@ class OtherVersions:
         key = (plan.name, plan.version, plan.fingerprint, *definition)
         if key not in self._covered:
             states = states_of(record.fingerprint)
-            self._covered[key] = not any(self._refusal(plan, record._replace(state=state)) for state in states)
+            self._covered[key] = not any(self.mismatch(plan, record._replace(state=state)) for state in states)
         return self._covered[key]
 
-    def _refusal(self, plan: BoundWorkflow, record: RunRecord) -> VersionMismatchError | None:
+    def mismatch(self, plan: BoundWorkflow, record: RunRecord) -> VersionMismatchError | None:
+        """Return the error if runs of the record's definition, in its state, do not continue under `plan`."""
         key = (plan.name, plan.version, plan.fingerprint, record.version, record.fingerprint, record.state)
-        if key not in self._refusals:
-            self._refusals[key] = None
+        if key not in self._mismatches:
+            self._mismatches[key] = None
             try:
                 landing_state(plan, record)
             except VersionMismatchError as error:
-                self._refusals[key] = error
-        return self._refusals[key]
+                self._mismatches[key] = error
+        return self._mismatches[key]
 
     def refusal(self, plan: BoundWorkflow, record: RunRecord) -> VersionMismatchError | None:
         """Return the error with which a run that has not begun is left to workers of its own version; otherwise None.
 
         Its record has all that decides, since it cannot have migrated.
         """
-        return self._refusal(plan, record) if is_queued(record) else None
+        return self.mismatch(plan, record) if is_queued(record) else None
 
     def refuse(self, record: RunRecord) -> None:
         """Note that a run cannot continue here, by the definition that it has migrated to."""
