@@ -164,6 +164,15 @@ def test_the_compose_file_matches_its_specification() -> None:
 # the command line
 
 
+@pytest.fixture
+def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Workflow[Any]]:
+    """The example's workflow. Its module is forgotten afterwards: other tests have a `shop` of their own."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield load_flow(f"{DEPLOY / 'shop.py'}:flow")
+    del sys.modules["shop"]
+
+
+@pytest.mark.usefixtures("shop")
 def test_commands_are_those_of_the_cli(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is parsed by the CLI itself, with the environment that the manifest sets; the workflow exists."""
     environment = compose()["services"]["worker"]["environment"]
@@ -262,14 +271,6 @@ def test_the_image_installs_what_there_is() -> None:
 
 
 # the scaler's query
-
-
-@pytest.fixture
-def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Workflow[Any]]:
-    """The example's workflow. Its module is forgotten afterwards: other tests have a `shop` of their own."""
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    yield load_flow(f"{DEPLOY / 'shop.py'}:flow")
-    del sys.modules["shop"]
 
 
 @pytest.mark.slow
