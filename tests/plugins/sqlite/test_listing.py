@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from cano.search_attributes import encoded, ranges
 from cano.testing.contract_base import NOW, free_run, new_run
 from cano_msgspec.packing import pack_extra
 from cano_sqlite import SqliteBackend, attributes, audit, leases, news, pruning, reading, signals, snapshot
+
+from tests.plugins.filtered_lists import check_first_page
 
 Ask = Callable[..., list[Any]]
 VALUES = {
@@ -55,11 +57,30 @@ _FILL = (
 )
 
 
-async def test_polls_and_lists_read_an_index(store: SqliteBackend, ask: Ask) -> None:
-    """Among 10,000 runs and signals, after ANALYZE, no poll and no list scans a table, nor sorts a list."""
-    for statement in _FILL:
+def fill(ask: Ask, statements: Sequence[str] = _FILL) -> None:
+    """Add 10,000 rows with each of the statements."""
+    for statement in statements:
         table, _, values = statement.partition("SELECT")
         ask(f"{table}{_NUMBERS}SELECT{values} FROM numbers")
+
+
+def plan_of(ask: Ask, question: str, values: Mapping[str, Any]) -> list[str]:
+    """Return how SQLite would answer a question, with those of the values that it names."""
+    used = {name: value for name, value in values.items() if f":{name}" in question}
+    return [row[3] for row in ask("EXPLAIN QUERY PLAN " + question, used)]
+
+
+async def every_run(store: SqliteBackend) -> list[RunRecord]:
+    """Return all runs, each with the tenant that `fill` gives it."""
+    return [
+        run._replace(attributes={"tenant": encoded("most" if int(run.run_id) % 3 else str(int(run.run_id) % 1000))})
+        for run in await store.runs(RunFilter())
+    ]
+
+
+async def test_polls_and_lists_read_an_index(store: SqliteBackend, ask: Ask) -> None:
+    """Among 10,000 runs and signals, after ANALYZE, no poll and no list scans a table, nor sorts a list."""
+    fill(ask)
     ask("ANALYZE")
     prunes = [
         pruning.TRANSITION,
@@ -112,9 +133,7 @@ async def test_searches_read_an_index(store: SqliteBackend, ask: Ask, path: Path
 
     Where many runs have the attribute, the list is not sorted: it is read from the index, newest first.
     """
-    for statement in _FILL:
-        table, _, values = statement.partition("SELECT")
-        ask(f"{table}{_NUMBERS}SELECT{values} FROM numbers")
+    fill(ask)
     ask("ANALYZE")
     rare, most = (ranges("=", [encoded(tenant)]) for tenant in ("9", "most"))
     some, few = ranges(">=", [b"n350000"]), ranges(">", [b"n359900"])
@@ -141,9 +160,7 @@ async def test_searches_read_an_index(store: SqliteBackend, ask: Ask, path: Path
             assert counted is not None
             lists, counts = reading.question(filter, found.condition, found.also), attributes.counting(filter, counted)
             for (question, its), how in ((lists, found), (counts, counted)):
-                every: dict[str, Any] = {**its, **how.values}
-                used = {name: value for name, value in every.items() if f":{name}" in question}
-                plan = [row[3] for row in ask("EXPLAIN QUERY PLAN " + question, used)]
+                plan = plan_of(ask, question, {**its, **how.values})
                 scans = [step for step in plan if step.startswith("SCAN") and not step.startswith(OF_ROWS)]
                 assert scans == [], (question, plan)
                 if "status" not in more and "parent" not in more:
@@ -165,9 +182,7 @@ async def test_times_of_ended_runs_read_an_index(store: SqliteBackend, ask: Ask,
 
     A count by a status and such times reads the index alone, however many there are.
     """
-    for statement in _FILL:
-        table, _, values = statement.partition("SELECT")
-        ask(f"{table}{_NUMBERS}SELECT{values} FROM numbers")
+    fill(ask)
     ask("UPDATE runs SET status = 'failed', wake = NULL, outcome = 'A' WHERE id % 10 = 1")
     ask("UPDATE runs SET status = 'succeeded', wake = NULL, outcome = 'A' WHERE id % 10 <> 1 AND id < 9000")
     ask("INSERT INTO journal SELECT id, id, 0, seq, 'A', status, updated, NULL, x'' FROM runs")
@@ -193,8 +208,7 @@ async def test_times_of_ended_runs_read_an_index(store: SqliteBackend, ask: Ask,
                 (reading.question(filter, "", lists.also, lists.lately), lists),
                 (attributes.counting(filter, counts), counts),
             ):
-                used = {name: value for name, value in {**its, **how.values}.items() if f":{name}" in question}
-                plan = str([row[3] for row in ask("EXPLAIN QUERY PLAN " + question, used)])
+                plan = str(plan_of(ask, question, {**its, **how.values}))
                 assert "runs_by_update (status=? AND updated" in plan, plan
                 assert "SCAN runs" not in plan, plan
                 assert "runs_by_age" not in plan, plan
@@ -206,8 +220,7 @@ async def test_times_of_ended_runs_read_an_index(store: SqliteBackend, ask: Ask,
         for status in (None, RunStatus.SUCCEEDED):
             filter = RunFilter(status=status, updated_after=9.0)
             question, its = attributes.counting(filter, attributes.Search(None, {}))
-            used = {name: value for name, value in its.items() if f":{name}" in question}
-            plan = str(ask("EXPLAIN QUERY PLAN " + question, used))
+            plan = str(plan_of(ask, question, its))
             assert "COVERING INDEX runs_by_update" in plan, plan
             assert "SCAN runs" not in plan, plan
             assert attributes.search(connection, filter) == attributes.Search(None, {})  # many: the list's own index
@@ -220,9 +233,7 @@ async def test_ordered_lists_read_an_index(store: SqliteBackend, ask: Ask, path:
 
     Only the few runs with an attribute, or of a parent, are sorted in place of a walk through those that have ended.
     """
-    for statement in _FILL:
-        table, _, values = statement.partition("SELECT")
-        ask(f"{table}{_NUMBERS}SELECT{values} FROM numbers")
+    fill(ask)
     ask("UPDATE runs SET updated = id * 7919 % 10007")
     ask("UPDATE runs SET status = 'failed', wake = NULL, outcome = 'A' WHERE id % 10 = 1")
     ask("INSERT INTO journal SELECT id, id, 0, seq, 'A', status, updated, NULL, x'' FROM runs")
@@ -233,10 +244,7 @@ async def test_ordered_lists_read_an_index(store: SqliteBackend, ask: Ask, path:
         ({"parent": "1"}, True), ({"after": (500.0, "9")}, False), ({"updated_after": 900.0, "state": "A"}, True),
         ({"workflow": "flow 1", "attributes": most, "after": (500.0, "9"), "created_before": 9000.0}, False),
     ]  # fmt: skip
-    everything = [
-        run._replace(attributes={"tenant": encoded("most" if int(run.run_id) % 3 else str(int(run.run_id) % 1000))})
-        for run in await store.runs(RunFilter())
-    ]
+    everything = await every_run(store)
     connection = sqlite3.connect(path)
     try:
         for order, status, (more, few) in product(ORDERS, (RunStatus.FAILED, RunStatus.SUCCEEDED), fields):
@@ -244,17 +252,13 @@ async def test_ordered_lists_read_an_index(store: SqliteBackend, ask: Ask, path:
             found = attributes.search(connection, wanted)
             assert found is not None
             question, its = reading.question(wanted, found.condition, found.also, found.lately)
-            used = {name: value for name, value in {**its, **found.values}.items() if f":{name}" in question}
-            plan = str([row[3] for row in ask("EXPLAIN QUERY PLAN " + question, used)])
+            plan = str(plan_of(ask, question, {**its, **found.values}))
             assert "SCAN runs" not in plan, plan
             if wanted.by_update and not few:
                 assert "runs_by_update (status=?" in plan, plan
             if not few and wanted.updated_after is None:
                 assert "TEMP B-TREE FOR ORDER BY" not in plan, plan
-            expected = sorted(filter(wanted.matches, everything), key=wanted.place_of, reverse=not wanted.ascending)
-            page = await store.runs(wanted._replace(limit=30))
-            assert [run.run_id for run in page] == [run.run_id for run in expected[:30]]
-            assert await store.count(wanted) == len(expected)
+            await check_first_page(store, wanted, everything)
     finally:
         connection.close()
 
@@ -265,9 +269,7 @@ async def test_outcomes_read_an_index(store: SqliteBackend, ask: Ask, path: Path
     Runs of a state are read in the order of the list, and counted without a look at them. Few with an error are read
     and sorted; many are a large part of those that have failed.
     """
-    for statement in _FILL:
-        table, _, values = statement.partition("SELECT")
-        ask(f"{table}{_NUMBERS}SELECT{values} FROM numbers")
+    fill(ask)
     ask("""UPDATE runs SET status = iif(id % 10 = 1, 'succeeded', 'failed'), wake = NULL, updated = id * 7919 % 10007,
         outcome = iif(id % 4, 'A', 'B' || (id % 1000)), error = iif(id % 10 = 1, NULL, 'E0'),
         cause = iif(id % 100 = 50, 'C', NULL)""")
@@ -280,10 +282,7 @@ async def test_outcomes_read_an_index(store: SqliteBackend, ask: Ask, path: Path
             cause,
         )
     ask("ANALYZE")
-    everything = [
-        run._replace(attributes={"tenant": encoded("most" if int(run.run_id) % 3 else str(int(run.run_id) % 1000))})
-        for run in await store.runs(RunFilter())
-    ]
+    everything = await every_run(store)
     most: dict[str, Any] = {"attributes": {"tenant": ranges("=", [encoded("most")])}}
     failed, succeeded = {"status": RunStatus.FAILED}, {"status": RunStatus.SUCCEEDED}
     by_error = "INDEX runs_by_error (error=?)"
@@ -304,18 +303,14 @@ async def test_outcomes_read_an_index(store: SqliteBackend, ask: Ask, path: Path
             assert counted is not None
             lists = reading.question(filter_, found.condition, found.also, found.lately)
             for (question, its), how in ((lists, found), (attributes.counting(filter_, counted), counted)):
-                used = {name: value for name, value in {**its, **how.values}.items() if f":{name}" in question}
-                plan = str([row[3] for row in ask("EXPLAIN QUERY PLAN " + question, used)])
+                plan = str(plan_of(ask, question, {**its, **how.values}))
                 assert "SCAN runs" not in plan, plan
                 if not filter_.by_update:
                     assert index in plan, plan
                 if index.startswith("runs_by_outcome") and not filter_.by_update:
                     assert "TEMP B-TREE FOR ORDER BY" not in plan, plan
-            expected = sorted(filter(filter_.matches, everything), key=filter_.place_of, reverse=not filter_.ascending)
-            page = await store.runs(filter_._replace(limit=30))
-            assert [run.run_id for run in page] == [run.run_id for run in expected[:30]]
-            assert await store.count(filter_) == len(expected)
-            assert bool(expected) == (outcome.get("error") != "none")
+            found_any = await check_first_page(store, filter_, everything)
+            assert found_any == (outcome.get("error") != "none")
     finally:
         connection.close()
     fields: list[dict[str, Any]] = [{"state": "A"}, {"error": "E0"}]
@@ -323,15 +318,13 @@ async def test_outcomes_read_an_index(store: SqliteBackend, ask: Ask, path: Path
         question, its = attributes.counting(
             RunFilter(status=RunStatus.FAILED)._replace(**more), attributes.Search(None, {})
         )
-        plan = str(ask("EXPLAIN QUERY PLAN " + question, {name: its[name] for name in its if f":{name}" in question}))
+        plan = str(plan_of(ask, question, its))
         assert "COVERING INDEX" in plan, plan
 
 
 async def test_counting_what_is_kept_reads_no_run(store: SqliteBackend, ask: Ask) -> None:
     """Whether a workflow has more runs than are kept, the index alone tells."""
-    for statement in _FILL[:2]:
-        table, _, values = statement.partition("SELECT")
-        ask(f"{table}{_NUMBERS}SELECT{values} FROM numbers")
+    fill(ask, _FILL[:2])
     plan = ask("EXPLAIN QUERY PLAN " + pruning.MANY, {"workflow": "flow 1", "keep": 9})
     assert "COVERING INDEX runs_by_workflow" in plan[0][3]
     statements = list[str]()
@@ -363,8 +356,7 @@ async def test_each_filter_reads_the_shortest_index(store: SqliteBackend, ask: A
     for index, filters in expected.items():
         for fields, names in product(filters, ((), ("state", "updated_after"), MORE)):
             question = reading.listing(*fields, more=names)
-            used = {name: value for name, value in VALUES.items() if f":{name}" in question}
-            first = ask("EXPLAIN QUERY PLAN " + question, used)[0][3]
+            first = plan_of(ask, question, VALUES)[0]
             assert index in first, (fields, first)
             if "created_after" in names:
                 assert "created>?" in first, (fields, first)  # the index is read from there
