@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -37,6 +38,9 @@ class LinePipe:
             await self._news.wait()
 
     def close(self) -> None:
-        """Read no more."""
+        """Read what is left, and no more."""
         asyncio.get_running_loop().remove_reader(self._pipe)
+        with suppress(BlockingIOError):
+            while True:
+                self._read()
         os.close(self._pipe)

@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from typing import NamedTuple
 import pytest
 from cano import Kernel
 
+from tests.acceptance.durability.pipes import LinePipe
 from tests.acceptance.durability.sleepers import LEASE, Worker
 
 ROOT = Path(__file__).parents[3]
@@ -40,54 +41,35 @@ class Stall(NamedTuple):
     until: float
 
 
-class Seen:
+class Seen(LinePipe):
     """What the workers say, read from the pipe as they say it."""
 
     def __init__(self, path: Path) -> None:
-        os.mkfifo(path)
         self.begun: dict[str, list[Begin]] = defaultdict(list)
         self.ended: set[str] = set()
         self.renewals: Counter[int] = Counter()
         self.stalls: list[Stall] = []
-        self._pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)
-        self._more = asyncio.Event()
-        self._rest = b""
-        asyncio.get_running_loop().add_reader(self._pipe, self._read)
+        super().__init__(path, self._add)
 
-    def _read(self) -> None:
-        *lines, self._rest = (self._rest + os.read(self._pipe, 1 << 16)).split(b"\n")
-        for line in lines:
-            what, process, run_id, at = line.decode().split()
-            if what == "begun":
-                self.begun[run_id].append(Begin(float(at), int(process)))
-            elif what == "succeeded":
-                self.ended.add(run_id)
-            elif what == "renewed":
-                self.renewals[int(process)] += 1
-            elif what == "stalled":
-                self.stalls.append(Stall(int(process), float(run_id), float(at)))
-        self._more.set()
+    def _add(self, line: str) -> None:
+        what, process, run_id, at = line.split()
+        if what == "begun":
+            self.begun[run_id].append(Begin(float(at), int(process)))
+        elif what == "succeeded":
+            self.ended.add(run_id)
+        elif what == "renewed":
+            self.renewals[int(process)] += 1
+        elif what == "stalled":
+            self.stalls.append(Stall(int(process), float(run_id), float(at)))
 
     async def all_of(self, begun: int = 0, ended: int = 0) -> None:
         """Wait until at least `begun` bodies have begun and at least `ended` runs have succeeded."""
-        while len(self.begun) < begun or len(self.ended) < ended:
-            self._more.clear()
-            await self._more.wait()
+        await self.until(lambda: len(self.begun) >= begun and len(self.ended) >= ended)
 
     async def renewal(self, process: int) -> None:
         """Wait until a process has renewed its leases once more, or all runs have ended."""
         before = self.renewals[process]
-        while self.renewals[process] == before and len(self.ended) < RUNS:
-            self._more.clear()
-            await self._more.wait()
-
-    def close(self) -> None:
-        """Read what is left, and no more."""
-        asyncio.get_running_loop().remove_reader(self._pipe)
-        with suppress(BlockingIOError):
-            while True:
-                self._read()
-        os.close(self._pipe)
+        await self.until(lambda: self.renewals[process] > before or len(self.ended) >= RUNS)
 
     def twice(self) -> dict[str, list[Begin]]:
         """The bodies that were begun more than once, by run, and not because a process stood still before the end."""
