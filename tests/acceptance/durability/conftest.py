@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 from cano import StoreBackend
 
+from tests.acceptance.durability.crowd import PIPE
 from tests.acceptance.durability.shared import Shared
+from tests.acceptance.durability.workers import Told
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres", "redis"])
@@ -33,3 +36,12 @@ def any_store(
         monkeypatch.setenv("CANO_ENCRYPTION_KEYS", "k:Z29sZGVuIGdvbGRlbiBnb2xkZW4gZ29sZGVuIGdvbGQ=")
         return f"{url_of('sqlite')}?codec=encrypt"
     return url_of(request.param)
+
+
+@pytest.fixture
+async def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Told]:
+    """The pipe that steps of workers write into."""
+    monkeypatch.setenv(PIPE, str(tmp_path / "told"))
+    told = Told(tmp_path / "told")
+    yield told
+    told.close()

@@ -5,50 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import re
 import signal
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from cano import Kernel, Lane, RunStatus, Standstill
 
-from tests.acceptance.durability.crowd import GATE, PIPE, crowd, gate, question
-from tests.acceptance.durability.pipes import LinePipe
+from tests.acceptance.durability.crowd import GATE, crowd, gate, question
+from tests.acceptance.durability.workers import Told, Workers
 
-ROOT = Path(__file__).parents[3]
 RUNS, STEPS, KILLS, CONCURRENCY = 200, 3, 4, 5
-
-
-class Told(LinePipe):
-    """The lines that the steps of all workers write into the pipe."""
-
-    def __init__(self, path: Path) -> None:
-        self.lines: list[list[str]] = []
-        super().__init__(path, lambda line: self.lines.append(line.split()))
-
-    @property
-    def begun(self) -> Counter[str]:
-        """How often each step was begun."""
-        return Counter(f"{run_id} {seq}" for _, what, run_id, seq in self.lines if what == "+")
-
-    async def reached(self, steps: int) -> None:
-        """Return when `steps` different steps have begun."""
-        await self.until(lambda: len(self.begun) >= steps)
-
-
-@pytest.fixture
-async def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Told]:
-    """The pipe that steps write into."""
-    monkeypatch.setenv(PIPE, str(tmp_path / "told"))
-    told = Told(tmp_path / "told")
-    yield told
-    told.close()
 
 
 @pytest.fixture
@@ -62,32 +32,6 @@ def open_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
     os.close(file)
 
 
-class Workers:
-    """Worker processes, which are killed after the test."""
-
-    def __init__(self, url: str) -> None:
-        self.processes: list[subprocess.Popen[str]] = []
-        self._url = url
-
-    def start(self, flow: str, *options: str) -> subprocess.Popen[str]:
-        """Start a worker."""
-        arguments = ["worker", f"tests.acceptance.durability.crowd:{flow}", "--store", self._url, *options]
-        process = subprocess.Popen(
-            [sys.executable, "-c", "from cano_cli.main import main; main()", *arguments],
-            cwd=ROOT, env=os.environ | {"CANO_BLOCK": "structlog,otel"}, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        self.processes.append(process)
-        return process
-
-    def watched(self, flow: str, *options: str) -> tuple[subprocess.Popen[str], str]:
-        """Start a worker, and return the URL of its health, too."""
-        process = self.start(flow, "--health", "0", *options)
-        assert process.stderr is not None
-        found = re.search(r"health: (http\S+)", first := process.stderr.readline())
-        assert found, first
-        return process, found[1]
-
-
 @pytest.fixture(params=["sqlite", "postgres", "redis"])
 def shared(request: pytest.FixtureRequest, url_of: Callable[[str], str]) -> str:
     """The URL of a store that processes share."""
@@ -99,11 +43,7 @@ def workers(shared: str) -> Iterator[Workers]:
     """The workers on that store."""
     workers = Workers(shared)
     yield workers
-    for process in workers.processes:
-        process.kill()
-        process.wait()
-        if process.stderr is not None:
-            process.stderr.close()
+    workers.kill()
 
 
 async def page(url: str, wanted: Callable[[str], bool]) -> None:

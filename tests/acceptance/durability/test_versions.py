@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import os
 import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cano import Kernel, Workflow
 
-from tests.acceptance.durability.crowd import PIPE
-from tests.acceptance.durability.pipes import LinePipe
+from tests.acceptance.durability.workers import Told, Workers
 
-ROOT = Path(__file__).parents[3]
 RUNS = 12
 
 MODULE = """
@@ -49,34 +45,14 @@ VERSIONS = {
 }
 
 
-class Told(LinePipe):
-    """Which version has executed which step."""
+async def versions(told: Told, what: str, run_ids: list[str]) -> list[str]:
+    """Wait until each of these runs has begun that step, and return the versions that have executed it."""
 
-    def __init__(self, path: Path) -> None:
-        self.steps: list[tuple[str, str]] = []
-        super().__init__(path, self._note)
+    def found() -> list[str]:
+        return [step.rpartition("-")[2] for _, step, run_id, _ in told.lines if run_id in run_ids and what in step]
 
-    def _note(self, line: str) -> None:
-        _, what, run_id, _ = line.split()
-        self.steps.append((run_id, what))
-
-    async def of(self, what: str, run_ids: list[str]) -> list[str]:
-        """Wait until each of these runs has begun that step, and return the versions that have executed it."""
-
-        def versions() -> list[str]:
-            return [step.rpartition("-")[2] for run_id, step in self.steps if run_id in run_ids and what in step]
-
-        await self.until(lambda: len(versions()) >= len(run_ids))
-        return versions()
-
-
-@pytest.fixture
-async def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Told]:
-    """The pipe that steps write into."""
-    monkeypatch.setenv(PIPE, str(tmp_path / "told"))
-    told = Told(tmp_path / "told")
-    yield told
-    told.close()
+    await told.until(lambda: len(found()) >= len(run_ids))
+    return found()
 
 
 class Project:
@@ -84,8 +60,7 @@ class Project:
 
     def __init__(self, folder: Path, url: str) -> None:
         self._folder = folder
-        self._url = url
-        self.processes: list[subprocess.Popen[str]] = []
+        self.workers = Workers(url, "post")
         for version, texts in VERSIONS.items():
             (folder / version).mkdir()
             (folder / version / "post.py").write_text(MODULE.format(version=version, **texts))
@@ -102,13 +77,7 @@ class Project:
 
     def worker(self, version: str) -> subprocess.Popen[str]:
         """Start a worker of a version."""
-        command = ["from cano_cli.main import main; main()", "worker", "post:flow", "--store", self._url]
-        process = subprocess.Popen(
-            [sys.executable, "-c", *command, "--concurrency", "5"], cwd=self._folder / version, text=True,
-            env=os.environ | {"CANO_BLOCK": "structlog,otel", "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        self.processes.append(process)
-        return process
+        return self.workers.start("flow", "--concurrency", "5", cwd=self._folder / version)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -122,11 +91,7 @@ def project(tmp_path: Path, url: str) -> Iterator[Project]:
     """The versions, and workers, which are killed after the test."""
     project = Project(tmp_path, url)
     yield project
-    for process in project.processes:
-        process.kill()
-        process.wait()
-        if process.stderr is not None:
-            process.stderr.close()
+    project.workers.kill()
 
 
 async def test_each_run_is_executed_by_the_version_that_can(url: str, project: Project, told: Told) -> None:
@@ -137,12 +102,12 @@ async def test_each_run_is_executed_by_the_version_that_can(url: str, project: P
     async with Kernel(store=url) as kernel:
         for version in "12":
             await kernel.submit_many(project.flow(version), [{}] * RUNS, run_id=version)
-        assert await told.of("ask", one) == ["1"] * RUNS
-        assert await told.of("ask", two) == ["2"] * RUNS
+        assert await versions(told, "ask", one) == ["1"] * RUNS
+        assert await versions(told, "ask", two) == ["2"] * RUNS
         for run_id in (*one[:4], *two[:4]):
             await kernel.signal(run_id, "go")
-        assert await told.of("then", one[:4]) == ["1"] * 4
-        assert await told.of("then", two[:4]) == ["2"] * 4
+        assert await versions(told, "then", one[:4]) == ["1"] * 4
+        assert await versions(told, "then", two[:4]) == ["2"] * 4
 
         for run_id in one:  # what is killed in the middle of a step would be begun again
             kind = "end" if run_id in one[:4] else "wait"
@@ -155,19 +120,19 @@ async def test_each_run_is_executed_by_the_version_that_can(url: str, project: P
         before = (await kernel.get(one[4])).status
         record = next(record for record in await kernel.runs() if record.run_id == one[4])
         await kernel.submit(project.flow("2"), run_id="marker")
-        assert await told.of("ask", ["marker"]) == ["2"]  # so the second has seen all that is ready
+        assert await versions(told, "ask", ["marker"]) == ["2"]  # so the second has seen all that is ready
         after = next(record for record in await kernel.runs() if record.run_id == one[4])
         assert (before.finished, after.token, after.holder) == (False, record.token, None)
 
         project.worker("3")
         for run_id in (*one[5:], *two[4:], "marker"):
             await kernel.signal(run_id, "go")
-        assert await told.of("then", one[4:]) == ["3"] * (RUNS - 4)
-        assert await told.of("then", two[4:]) == ["2"] * (RUNS - 4)
+        assert await versions(told, "then", one[4:]) == ["3"] * (RUNS - 4)
+        assert await versions(told, "then", two[4:]) == ["2"] * (RUNS - 4)
         for run_id in (*one, *two, "marker"):
             assert (await (await kernel.attach(run_id)).result()).state == "end"
         assert await kernel.check() == []
     second.kill()
     lines += (await asyncio.to_thread(second.communicate))[1].splitlines()
-    assert len(told.steps) == 4 * RUNS + 2
+    assert len(told.lines) == 4 * RUNS + 2
     assert len([line for line in lines if "cannot continue" in line]) <= 4  # once for each definition and state
