@@ -18,7 +18,6 @@ from cano import (
     ConfigurationError,
     Kernel,
     RunExistsError,
-    RunHandle,
     RunNotFoundError,
     RunStatus,
     SerializationError,
@@ -38,6 +37,7 @@ from psycopg.types.string import TextLoader
 
 from tests.acceptance.durability.connections import CREATE, INSERT, KINDS, ask, connected, done, file_of, server_of
 from tests.acceptance.durability.shared import ONLY
+from tests.acceptance.durability.test_transactions import Now, parked
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -70,23 +70,6 @@ def stored_bytes(url: str) -> bytes:
 async def token_of(backend: Any, run_id: str) -> int:
     """The fencing token of a run."""
     return int((await backend.load(run_id)).token)
-
-
-async def parked(handle: RunHandle) -> None:
-    """Wait until the run is parked."""
-    async for event in handle.events():
-        if event.kind == "wait":
-            return
-
-
-class Again:
-    """A retry strategy that tries again at once, once."""
-
-    uses_elapsed = False
-
-    def delay(self, attempt: int, error: Exception, elapsed: float) -> float | None:
-        """No delay."""
-        return 0.0 if attempt == 1 else None
 
 
 class Loud(TextLoader):
@@ -493,7 +476,7 @@ async def test_in_the_transaction_of_a_step(url: str) -> None:
             raise ConnectionError("broken")
         return "end"
 
-    config = TaskConfig(retry=Again())
+    config = TaskConfig(retry=Now())
     shop = Workflow("ship", name="shop").add_exit_state("end").register("ship", task(ship), config=config)
     async with Kernel(store=url, **ONLY) as kernel:
         handle = await kernel.start(waiting, run_id="w")

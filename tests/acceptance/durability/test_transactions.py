@@ -39,6 +39,7 @@ from cano_encryption import KEYS_ENV, new_key
 from psycopg.rows import dict_row
 from sqlalchemy import text
 
+from tests.acceptance.durability.connections import ask
 from tests.acceptance.durability.shared import ONLY
 from tests.examples.test_readme import blocks
 
@@ -57,12 +58,7 @@ class Bank:
 
     def ask(self, statement: str) -> list[Any]:
         """Execute a statement on a connection of its own."""
-        if self.url.startswith("sqlite:"):
-            with sqlite3.connect(self.url.partition("?")[0].removeprefix("sqlite:///"), timeout=0.1) as connection:
-                return connection.execute(statement).fetchall()
-        with psycopg.connect(self.url.replace("&codec=encrypt", "").replace("&synchronous_commit=off", "")) as server:
-            cursor = server.execute(statement)
-            return cursor.fetchall() if cursor.description else []
+        return ask(self.url, statement)
 
     async def pay(self, tx: Transaction, what: str) -> None:
         """Pay in a transaction."""
