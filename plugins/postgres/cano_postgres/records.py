@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, LiteralString
+from typing import Any
 from zlib import crc32
 
 from cano import RunRecord, RunStatus
-from cano_durability.stores.lanes import DELAYED, class_of, stored_status
+from cano_durability.stores.lanes import columns_of
 from cano_msgspec.packing import LARGE, outcome_of, pack_changes, pack_extra, size_of
 
 from cano_postgres.arrays import blobs, texts
@@ -16,16 +16,14 @@ from cano_postgres.work import Rows, Statement
 _CREATE = """
     WITH made AS (
         INSERT INTO runs (run_id, workflow, version, fingerprint, parent, created, updated, state, status, seq, head,
-            folded, tail, holder, expires, token, wake, awaited, awaits_own, extra, error, cause)
-        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 1, 0, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+            folded, tail, holder, expires, token, wake, awaited, awaits_own, extra, error, cause, queue,
+            priority, key, class, due)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 1, 0, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,
+            %s)
         ON CONFLICT (run_id) DO NOTHING RETURNING id, seq, state, status, created
     )
     INSERT INTO journal (run, line, seq, state, status, at, packed)
     SELECT id, 1, seq, state, status, created, %s FROM made RETURNING run"""
-_TO_QUEUE: tuple[tuple[LiteralString, LiteralString], ...] = (
-    (")\n        VALUES (", ", queue, priority, key, class, due)\n        VALUES ("),
-    ("%s)\n        ON CONFLICT", "%s, %s, %s, %s, %s, %s)\n        ON CONFLICT"),
-)
 _CREATE_WITH_ATTRIBUTES = _CREATE.replace(
     """
     )
@@ -62,10 +60,7 @@ class Create:
         # runs that step together are compacted at different steps
         tail = 1 + self.size // LARGE + crc32(run.run_id.encode()) % every // 2
         self.awaits = awaited is not None
-        status, lane = stored_status(run), tuple[Any, ...]()
-        if run.lane is not None:
-            lane = *run.lane, class_of(run.workflow, run.version, run.fingerprint, run.lane.queue), wake
-            wake = None if status == DELAYED else wake
+        status, wake, lane = columns_of(run, wake)
         row: tuple[Any, ...] = (
             run.run_id, run.workflow, run.version, run.fingerprint, run.parent, run.created, run.updated, run.state,
             status, run.seq, tail, run.holder, run.expires, run.token, wake,
@@ -74,8 +69,6 @@ class Create:
         )  # fmt: skip
         found = (texts(run.attributes), blobs(run.attributes.values())) if run.attributes else ()
         statement = _CREATE_WITH_ATTRIBUTES if found else _CREATE
-        for part, longer in _TO_QUEUE if lane else ():
-            statement = statement.replace(part, longer)
         self._create: Statement = statement, (*row, *lane, *found, pack_changes(run.data, (), run.own))
 
     def statements(self, *, again: bool) -> Sequence[Statement]:

@@ -6,7 +6,7 @@ import sqlite3
 from typing import Any
 
 from cano import RunRecord, RunStatus
-from cano_durability.stores.lanes import DELAYED, class_of, stored_status
+from cano_durability.stores.lanes import columns_of
 from cano_msgspec.packing import LARGE, outcome_of, pack_changes, pack_extra, size_of
 
 from cano_sqlite.attributes import write
@@ -20,11 +20,8 @@ from cano_sqlite.tails import Tails
 
 _CREATE = """
     INSERT INTO runs (run_id, parent, created, updated, status, seq, head, folded, tail, holder, expires, token, wake,
-        awaited, awaits_engine, outcome, error, cause)
-    VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_id) DO NOTHING"""
-_CREATE_IN_QUEUE = _CREATE.replace("cause)", "cause, queue, priority, key, class, due)").replace(
-    "?, ?) ON", "?, ?, ?, ?, ?, ?, ?) ON"
-)
+        awaited, awaits_engine, outcome, error, cause, queue, priority, key, class, due)
+    VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_id) DO NOTHING"""
 _DEFINE = """
     INSERT OR REPLACE INTO definitions (run, workflow, version, fingerprint, created) VALUES (?, ?, ?, ?, ?)"""
 _FIRST_LINE = """
@@ -45,12 +42,7 @@ class Create(Job):
         self.size = size_of(run.data) + size_of(run.own)
         check_size(self.size, run.data, run.run_id)
         self.packed = pack_changes(*changes) if self.size < LARGE else b""  # the thread packs large data
-        status, lane = stored_status(run), tuple[Any, ...]()
-        if run.lane is not None:
-            number = class_of(run.workflow, run.version, run.fingerprint, run.lane.queue)
-            lane = *run.lane, number, wake
-            wake = None if status == DELAYED else wake
-        self.statement = _CREATE_IN_QUEUE if lane else _CREATE
+        status, wake, lane = columns_of(run, wake)
         self.row = (
             run.run_id, run.parent, run.created, run.updated, status, run.seq, self.size // LARGE, run.holder,
             run.expires, run.token, wake, awaited, awaits_own, *outcome_of(run.status, run.state, run.error), *lane,
@@ -59,7 +51,7 @@ class Create(Job):
 
     def do(self, connection: sqlite3.Connection) -> RunRecord:
         """Return the given run, or the existing run with its id."""
-        made = connection.execute(self.statement, self.row)
+        made = connection.execute(_CREATE, self.row)
         if made.rowcount != 1:
             self.tails.take(self.given.run_id)
             there = load(connection, self.given.run_id)

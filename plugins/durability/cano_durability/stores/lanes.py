@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cano import Lane, RunFilter, RunRecord, RunStatus
 
@@ -20,11 +20,14 @@ STATUSES = {status.value: status for status in RunStatus} | {
 """The run's status by the one in its row."""
 
 
-def stored_status(run: RunRecord) -> str:
-    """Return the status that the row of a new run has."""
+def columns_of(run: RunRecord, wake: float | None) -> tuple[str, float | None, tuple[Any, ...]]:
+    """Return what the row of a new run has: its status and `wake`; and queue, priority, key, class and `due`."""
+    if run.lane is None:
+        return run.status.value, wake, (None,) * 5
+    lane = *run.lane, class_of(run.workflow, run.version, run.fingerprint, run.lane.queue), wake
     if not run.in_queue:
-        return run.status.value
-    return QUEUED if run.status is RunStatus.RUNNING else DELAYED
+        return run.status.value, wake, lane
+    return (QUEUED, wake, lane) if run.status is RunStatus.RUNNING else (DELAYED, None, lane)
 
 
 def is_new(run: RunRecord) -> bool:
