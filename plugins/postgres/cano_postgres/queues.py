@@ -6,15 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString
 
 from cano import Lane, RunRecord
-from cano_durability.stores.lanes import Turns, class_of
+from cano_durability.stores.lanes import IN_QUEUE, Turns, class_of
 
 from cano_postgres.arrays import bigs, integers, texts
 from cano_postgres.connection import Connection
 
-LISTED: LiteralString = "100"
-"""The most runs of a definition and a queue that wait there and are listed as ready."""
-IN_QUEUE: LiteralString = "status IN ('enqueued', 'due')"
-"""The condition of the index `runs_queued`."""
 STATUS: LiteralString = """CASE status
             WHEN 'enqueued' THEN 'running' WHEN 'delayed' THEN 'parked' WHEN 'due' THEN 'parked' ELSE status END"""
 WAKE: LiteralString = "CASE WHEN status IN ('delayed', 'due') THEN due ELSE wake END"

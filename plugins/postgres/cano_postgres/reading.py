@@ -9,13 +9,13 @@ from functools import cache
 from typing import Any, LiteralString
 
 from cano import ClaimedRun, Lane, RunFilter, RunRecord, RunStatus, SerializationError, Transition
-from cano_durability.stores.lanes import STATUSES, first_of, statuses_of
+from cano_durability.stores.lanes import IN_QUEUE, LISTED, STATUSES, first_of, statuses_of
 from cano_msgspec.packing import unpacked_record, unreadable, unreadable_record
 from psycopg import AsyncCursor
 
 from cano_postgres.arrays import texts
 from cano_postgres.connection import Connection
-from cano_postgres.queues import CLASSES, IN_QUEUE, LISTED
+from cano_postgres.queues import CLASSES
 from cano_postgres.snapshot import TAIL, Fold, merged, unpacked
 from cano_postgres.work import Rows
 

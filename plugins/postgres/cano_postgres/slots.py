@@ -8,20 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import LiteralString
 
 from cano import HeldSlot, SlotRequest
-from cano_durability.stores.deciding import Place, decide
+from cano_durability.stores.deciding import TOLD, VALID, Place, decide
 from cano_msgspec.packing import stale
 
 from cano_postgres.arrays import bigs, texts
 from cano_postgres.connection import Connection
 
-TOLD = 3
-"""The most waiting runs of a limit that are notified of a free slot."""
-
-_VALID: LiteralString = """runs.run_id = slots.run_id AND runs.token = slots.token AND runs.holder IS NOT NULL
-    AND (slots.seq IS NULL OR slots.seq = runs.seq)"""
 # in the order of the numbers, as in each transaction that takes several
 _LOCK = "SELECT pg_advisory_xact_lock(key) FROM (SELECT key FROM unnest(%s::bigint[]) AS key ORDER BY key) AS ordered"
 _STANDS = (
@@ -29,10 +23,10 @@ _STANDS = (
 )
 _FENCE = f"""
     UPDATE runs SET holder = NULL, expires = NULL, token = token + 1 WHERE id = ANY(ARRAY(
-        SELECT runs.id FROM slots JOIN runs ON {_VALID}
+        SELECT runs.id FROM slots JOIN runs ON {VALID}
         WHERE slots.name = ANY(%s) AND slots.run_id <> %s AND runs.expires < %s FOR UPDATE OF runs SKIP LOCKED))"""
 _CLEAN = f"""
-    DELETE FROM slots WHERE name = ANY(%s) AND run_id <> %s AND NOT EXISTS (SELECT FROM runs WHERE {_VALID})"""
+    DELETE FROM slots WHERE name = ANY(%s) AND run_id <> %s AND NOT EXISTS (SELECT FROM runs WHERE {VALID})"""
 _KEEP = "UPDATE slots SET token = %s, seq = %s WHERE name = ANY(%s) AND run_id = %s"
 _END_LOANS = """
     UPDATE slots SET lender = NULL WHERE name = ANY(%s) AND lender IS NOT NULL AND NOT EXISTS (
@@ -51,7 +45,7 @@ _DROP_RATES = """
 _GIVE = "DELETE FROM slots WHERE name = %s AND run_id = %s AND token = %s"
 _WAITING = "SELECT run_id FROM slots WHERE name = %s AND waits ORDER BY since, run_id LIMIT %s"
 LISTED = f"""
-    SELECT slots.name, slots.size, slots.run_id, slots.since, slots.waits FROM slots JOIN runs ON {_VALID}
+    SELECT slots.name, slots.size, slots.run_id, slots.since, slots.waits FROM slots JOIN runs ON {VALID}
     WHERE %s::text[] IS NULL OR slots.name = ANY(%s::text[])
     ORDER BY slots.name, slots.waits, slots.since, slots.run_id"""
 

@@ -8,12 +8,10 @@ from contextlib import closing
 from typing import Any
 
 from cano import Lane, RunRecord
-from cano_durability.stores.lanes import DELAYED, DUE, LISTED, QUEUED, STATUSES, Span, Turns, class_of
+from cano_durability.stores.lanes import DELAYED, DUE, IN_QUEUE, LISTED, QUEUED, STATUSES, Span, Turns, class_of
 
 AT_ONCE = 1000
 """The most delayed runs that enter their queues in one claim."""
-IN_QUEUE = "status IN ('enqueued', 'due')"
-"""The condition of the index `runs_queued`, which SQLite reads for queries with these very words."""
 
 _QUEUED = f"FROM runs INDEXED BY runs_queued WHERE {IN_QUEUE}"
 _ENTER = f"""

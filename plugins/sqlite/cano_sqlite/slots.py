@@ -7,23 +7,18 @@ import time
 from collections.abc import Sequence
 
 from cano import HeldSlot, SlotRequest
-from cano_durability.stores.deciding import Place, decide
+from cano_durability.stores.deciding import TOLD, VALID, Place, decide
 from cano_msgspec.packing import stale
 
 from cano_sqlite.news import note
 from cano_sqlite.snapshot import fetch
 
-TOLD = 3
-"""The most waiting runs of a limit that are notified of a free slot."""
-
-_VALID = """runs.run_id = slots.run_id AND runs.token = slots.token AND runs.holder IS NOT NULL
-    AND (slots.seq IS NULL OR slots.seq = runs.seq)"""
 _STANDS = "SELECT seq, token, holder IS NOT NULL FROM runs WHERE run_id = ?"
 _FENCE = f"""
     UPDATE runs SET holder = NULL, expires = NULL, token = token + 1 WHERE run_id IN (
-        SELECT runs.run_id FROM slots CROSS JOIN runs ON {_VALID}
+        SELECT runs.run_id FROM slots CROSS JOIN runs ON {VALID}
         WHERE slots.name = ? AND slots.run_id <> ? AND runs.expires < ?)"""
-_CLEAN = f"DELETE FROM slots WHERE name = ? AND run_id <> ? AND NOT EXISTS (SELECT 1 FROM runs WHERE {_VALID})"
+_CLEAN = f"DELETE FROM slots WHERE name = ? AND run_id <> ? AND NOT EXISTS (SELECT 1 FROM runs WHERE {VALID})"
 _KEEP = "UPDATE slots SET token = ?, seq = ? WHERE name = ? AND run_id = ?"
 _END_LOANS = """
     UPDATE slots SET lender = NULL WHERE name = ? AND lender IS NOT NULL AND NOT EXISTS (
@@ -38,7 +33,7 @@ _DROP_RATES = "DELETE FROM rates WHERE name IN (SELECT name FROM rates WHERE nex
 _GIVE = "DELETE FROM slots WHERE name = ? AND run_id = ? AND token = ?"
 _WAITING = "SELECT run_id FROM slots WHERE name = ? AND waits = 1 ORDER BY since, run_id LIMIT ?"
 LISTED = f"""
-    SELECT slots.name, slots.size, slots.run_id, slots.since, slots.waits FROM slots CROSS JOIN runs ON {_VALID}
+    SELECT slots.name, slots.size, slots.run_id, slots.since, slots.waits FROM slots CROSS JOIN runs ON {VALID}
     {{}} ORDER BY slots.name, slots.waits, slots.since, slots.run_id"""
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import LiteralString, NamedTuple
 
 from cano import SlotRequest
 
 CLOSE_TO = 1e-6
 """Seconds that a start may be too early: sums of floats are not exact."""
+TOLD = 3
+"""The most waiting runs of a limit that are notified of a free slot."""
+VALID: LiteralString = """runs.run_id = slots.run_id AND runs.token = slots.token AND runs.holder IS NOT NULL
+    AND (slots.seq IS NULL OR slots.seq = runs.seq)"""
+"""The SQL condition on a place that counts, and its run."""
 
 
 class Place(NamedTuple):

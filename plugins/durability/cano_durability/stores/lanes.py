@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, LiteralString, NamedTuple
 
 from cano import Lane, RunFilter, RunRecord, RunStatus
 
 from cano_durability.restating import is_unbegun
 
-LISTED = 100
+LISTED: LiteralString = "100"
 """The most runs of a definition and a queue that wait there and are listed as ready."""
+IN_QUEUE: LiteralString = "status IN ('enqueued', 'due')"
+"""The condition of the index `runs_queued`, which SQLite reads for queries with these very words."""
 QUEUED, DELAYED, DUE = "enqueued", "delayed", "due"
 """The status in the row of a run that waits in a queue; of one that was submitted with a delay, before and after its
 time. Others have the run's own, so that no index of running or waiting runs has those in queues."""
