@@ -81,9 +81,9 @@ async def take(connection: Connection, schema: str, request: SlotRequest, now: f
             for name, size, _ in wanted:
                 if name == answer.blocked:
                     await connection.execute(_ADD, (name, run_id, token, seq, size, since, True, None))
-                elif not answer.blocked and name in answer.lenders:
+                elif name in answer.lenders:
                     await connection.execute(_ADD, (name, run_id, token, seq, size, now, False, answer.lenders[name]))
-                elif not answer.blocked and name in answer.rates:
+                elif name in answer.rates:
                     await connection.execute(_SET_RATE, (name, answer.rates[name]))
                     await connection.execute(_DROP_RATES, (at, names))
     return answer.seconds

@@ -56,9 +56,9 @@ def take(connection: sqlite3.Connection, request: SlotRequest, now: float, at: f
             connection.execute(_DROP, (name, run_id))
         if name == answer.blocked:
             connection.execute(_ADD, (name, run_id, token, seq, size, since, 1, None))
-        elif not answer.blocked and name in answer.lenders:
+        elif name in answer.lenders:
             connection.execute(_ADD, (name, run_id, token, seq, size, now, 0, answer.lenders[name]))
-        elif not answer.blocked and name in answer.rates:
+        elif name in answer.rates:
             connection.execute(_DROP_RATES, (at,))
             connection.execute(_SET_RATE, (name, answer.rates[name]))
     return answer.seconds

@@ -38,7 +38,7 @@ class Decision(NamedTuple):
         seconds: 0.0 if all is free; otherwise the seconds after which to ask again.
         blocked: the first limit that is full, for which the run waits; "" if all is free.
         lenders: the lender of each slot to take, or None; without those that the run holds already.
-        rates: the next time of each rate, after the start.
+        rates: the next time of each rate, after the start. Both are empty if the run waits.
     """
 
     seconds: float
@@ -78,4 +78,6 @@ def decide(
             used = sum(not place.waits and place.lender is None for place in others.values())
             wait = 0.0 if lenders[name] is not None or used + ahead < size else math.inf
         seconds, blocked = max(seconds, wait), blocked or name * (wait > 0)
+    if blocked:
+        return Decision(seconds, blocked, {}, {})
     return Decision(seconds, blocked, lenders, next_times)
