@@ -6,8 +6,7 @@ import asyncio
 import os
 import random
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -174,17 +173,11 @@ def _are_same(file: str, other: Path) -> bool:
         return False
 
 
-@contextmanager
-def _plain(connection: sqlite3.Connection) -> Iterator[None]:
-    """Undo what the user has set for the results of queries, in this block."""
+def _plainly(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], R]) -> R:
+    """Do `work` without what the user has set for the results of queries."""
     user = connection.row_factory, connection.text_factory
     connection.row_factory, connection.text_factory = None, str
     try:
-        yield
+        return work(connection)
     finally:
         connection.row_factory, connection.text_factory = user
-
-
-def _plainly(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], R]) -> R:
-    with _plain(connection):
-        return work(connection)
