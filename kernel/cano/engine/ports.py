@@ -24,6 +24,7 @@ from cano.engine.stopping import lease_lost, refuse_inside
 from cano.engine.strand import Strand
 from cano.holders import is_stopped, lives, new_holder
 from cano.model.code_reading import declared_keys
+from cano.model.task import function_name
 from cano.notices import Announcer, Notice
 from cano.records import child_signal, wait_token
 from cano.run_filter import in_pages
@@ -59,9 +60,9 @@ __all__ = [
     "Announcer", "BoundState", "BoundWorkflow", "Caller", "Detail", "Emitter", "Feed", "Host", "IMMUTABLE", "Inputs",
     "Journal", "Listener", "NOTHING", "Notice", "Parked", "ParkedForChild", "Paused", "Refused", "RestorePoint",
     "RunKeeper", "StoreFailed", "Strand", "Submission", "Work", "call_of", "callers", "check_key", "check_type",
-    "child_signal", "declared_keys", "enter_step", "error_text", "failed_attempts", "in_pages", "is_stopped",
-    "lease_lost", "lives", "new_holder", "raised_at", "reap", "refuse_inside", "rendered", "safe_repr", "safe_str",
-    "unpack_key", "wait_token", "wake",
+    "child_signal", "declared_keys", "enter_step", "error_text", "failed_attempts", "function_name", "in_pages",
+    "is_stopped", "lease_lost", "lives", "new_holder", "raised_at", "reap", "refuse_inside", "rendered", "safe_repr",
+    "safe_str", "unpack_key", "wait_token", "wake",
 ]  # fmt: skip
 
 Work: TypeAlias = Callable[[Run, BoundState], Awaitable[Any]]

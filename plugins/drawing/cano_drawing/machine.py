@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from cano import SplitTask, SubWorkflow, Workflow, edges, state_name, undeclared
+from cano import SplitTask, SubWorkflow, Task, Workflow, edges, state_name, undeclared
+from cano.engine.ports import function_name
 
 DEPTH = 2
 """How deep the workflows of states are drawn inside each other. Deeper ones are named only."""
@@ -107,7 +108,7 @@ def _state(flow: Workflow[Any], state: Any, open_ended: bool, depth: int) -> Sta
 
 
 def _names(branches: Iterable[Any]) -> list[str]:
-    return [str(getattr(branch, "name", None) or getattr(branch, "__name__", branch)) for branch in branches]
+    return [branch.name if isinstance(branch, Task) else function_name(branch) for branch in branches]
 
 
 def _is_fallback(flow: Workflow[Any], source: Any, target: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
 from xml.etree import ElementTree
@@ -100,6 +101,18 @@ def test_a_workflow() -> None:
         ("asked", "decided"), ("asked", "refused"), ("look", "fine"), ("look", "odd"),
     }  # fmt: skip
     assert [pair for pair, classes in arrows(svg).items() if "fallback" in classes] == [("asked", "refused")]
+
+
+def test_the_names_of_branches() -> None:
+    """A branch is named as in a run: a partial by its function, another callable by its class."""
+
+    class Scorer:
+        async def __call__(self, store: KeyValueStore) -> None: ...
+
+    flow = Workflow("scored", name="names").add_exit_state("end")
+    branches: list[Any] = [partial(first_of_all), Scorer(), task(lambda store: None)]
+    flow.register_split("scored", branches, JoinConfig(JoinStrategy.all(), "end"))
+    assert machine_of(flow).states[0].branches == ["first_of_all", "Scorer", "<lambda>"]
 
 
 def test_an_invalid_workflow() -> None:
