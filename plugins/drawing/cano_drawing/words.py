@@ -56,4 +56,4 @@ def seconds(amount: float) -> str:
 
 def count(number: int, what: str) -> str:
     """Return a number with a noun."""
-    return f"{number} {what}{'' if number == 1 else 's' if not what.endswith('ch') else 'es'}"
+    return f"{number} {what}{'' if number == 1 else 's'}"
