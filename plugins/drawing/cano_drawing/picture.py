@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from cano import ConfigurationError
 
-from cano_drawing.layout.graph import Box, Link, Placed, Point
+from cano_drawing.layout.graph import Box, Link, Placed
 from cano_drawing.layout.layered import lay_out
 from cano_drawing.machine import Machine, State
+from cano_drawing.shapes import label, px, rect, way
 from cano_drawing.style import SHEET
 from cano_drawing.trace import Trace
 from cano_drawing.words import attribute, columns, count, cut, seconds, xml
@@ -33,8 +34,6 @@ PAD, MARGIN = 12.0, 14.0
 """Pixels between a box and its texts, and around a picture."""
 DOT = 12.0
 """Size of the mark of the start."""
-TIP = 7.0
-"""Length of an arrow's tip."""
 
 
 class Part(NamedTuple):
@@ -46,7 +45,7 @@ class Part(NamedTuple):
 
     def at(self, x: float, y: float, attributes: str = "") -> list[str]:
         """Return the SVG at a place."""
-        return [f'<g transform="translate({_px(x)} {_px(y)})"{attributes}>', *self.svg, "</g>"]
+        return [f'<g transform="translate({px(x)} {px(y)})"{attributes}>', *self.svg, "</g>"]
 
 
 def picture_of(machine: Machine, trace: Trace | None = None, around: str | None = None) -> str:
@@ -72,15 +71,15 @@ def picture_of(machine: Machine, trace: Trace | None = None, around: str | None 
         height += LINE
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="cano{f" {trace.status}" if trace else ""}" role="img" '
-        f'aria-label={attribute(what)} viewBox="0 0 {_px(width)} {_px(height)}" '
-        f'width="{_px(width)}" height="{_px(height)}">',
+        f'aria-label={attribute(what)} viewBox="0 0 {px(width)} {px(height)}" '
+        f'width="{px(width)}" height="{px(height)}">',
         f"<title>{xml(what)}</title>",
         f"<style>{SHEET}</style>",
         *part.at(MARGIN, MARGIN),
     ]
     if shown.left_out:
         more = f"{count(shown.left_out, 'more state')} further away"
-        lines.append(f'<text class="small" x="{_px(MARGIN)}" y="{_px(height - MARGIN / 2)}">{xml(more)}</text>')
+        lines.append(f'<text class="small" x="{px(MARGIN)}" y="{px(height - MARGIN / 2)}">{xml(more)}</text>')
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 
@@ -110,8 +109,8 @@ def _machine(machine: Machine, trace: Trace | None) -> Part:
 def _ways(machine: Machine, placed: Placed, trace: Trace | None) -> Iterator[str]:
     if machine.has_start:
         x, y = placed.centers[0]
-        yield f'<circle class="start" cx="{_px(x)}" cy="{_px(y)}" r="{_px(DOT / 2)}"/>'
-        yield f'<g class="arrow">{_way(placed.routes[0])}</g>'
+        yield f'<circle class="start" cx="{px(x)}" cy="{px(y)}" r="{px(DOT / 2)}"/>'
+        yield f'<g class="arrow">{way(placed.routes[0])}</g>'
     for arrow, route in zip(machine.arrows, placed.routes[machine.has_start :], strict=True):
         taken = 0 if trace is None else trace.taken.get((arrow.source, arrow.target), 0)
         classes = "arrow" + " fallback" * arrow.fallback + " taken" * bool(taken)
@@ -119,7 +118,7 @@ def _ways(machine: Machine, placed: Placed, trace: Trace | None) -> Iterator[str
         title += ", if all attempts fail" if arrow.fallback else ""
         title += f", taken {count(taken, 'time')}" if taken else ""
         names = f"data-from={attribute(arrow.source)} data-to={attribute(arrow.target)}"
-        yield f'<g class="{classes}" {names}><title>{xml(title)}</title>{_way(route)}</g>'
+        yield f'<g class="{classes}" {names}><title>{xml(title)}</title>{way(route)}</g>'
 
 
 def _boxes(machine: Machine, parts: Sequence[Part], placed: Placed, trace: Trace | None) -> Iterator[str]:
@@ -142,21 +141,21 @@ def _state(state: State, trace: Trace | None) -> Part:
         widths.append(NOTE * SMALL)
     width = max(widths) + 2 * PAD
     lines = [f"<title>{xml(_title(state))}</title>"]
-    texts, y = [_text(cut(state.name), width / 2, PAD / 2 + 14)], PAD / 2 + NAME
+    texts, y = [label(cut(state.name), width / 2, PAD / 2 + 14)], PAD / 2 + NAME
     for each in small:
-        texts.append(_text(each, width / 2, y + 11, "small"))
+        texts.append(label(each, width / 2, y + 11, "small"))
         y += LINE
     for part in below:
         texts += part.at((width - part.width) / 2, y + 4)
         y += part.height + 8
     if note is not None:
-        texts.append(_text(cut(note, int((width - PAD) / SMALL)), width / 2, y + 11, "note"))
+        texts.append(label(cut(note, int((width - PAD) / SMALL)), width / 2, y + 11, "note"))
         y += LINE
     height = y + PAD / 2
-    lines.append(_rect(0, 0, width, height, "box", height / 2 if state.is_exit and not small else 7))
+    lines.append(rect(0, 0, width, height, "box", height / 2 if state.is_exit and not small else 7))
     if state.is_exit:
         radius = height / 2 - 3 if not small else 5
-        lines.append(_rect(3, 3, width - 6, height - 6, "rim", radius))
+        lines.append(rect(3, 3, width - 6, height - 6, "rim", radius))
     return Part(width, height, [*lines, *texts])
 
 
@@ -192,50 +191,9 @@ def _inside(state: State) -> Iterator[Part]:
         svg = []
         for index, name in enumerate(named):
             y = index * (CHIP + 3)
-            svg += [_rect(0, y, width, CHIP, "branch", 4), _text(name, width / 2, y + 14, "small")]
+            svg += [rect(0, y, width, CHIP, "branch", 4), label(name, width / 2, y + 14, "small")]
         yield Part(width, len(named) * (CHIP + 3) - 3, svg)
     if state.inner is not None:
         drawn = _machine(state.inner, None)
         width, height = drawn.width + 2 * PAD, drawn.height + 2 * PAD
-        yield Part(width, height, [_rect(0, 0, width, height, "inner", 5), *drawn.at(PAD, PAD)])
-
-
-def _way(points: Sequence[Point]) -> str:
-    """Return a line with a tip at its end: it is curved between rows, and straight where it passes them."""
-    (x, y), before = points[-1], points[-2]
-    if points[0][0] == x != points[1][0]:  # an arrow from a box to itself, which comes from the right
-        tip, end = ((x + TIP, y - TIP / 2), (x + TIP, y + TIP / 2)), (x + TIP, y)
-        (right, middle), top = before, points[0][1]
-        path = [f"C{_px(right)} {_px(top)} {_px(right)} {_px(2 * middle - top)} {_point(end)}"]
-    else:
-        back = y - TIP if y > before[1] else y + TIP
-        tip, end = ((x - TIP / 2, back), (x + TIP / 2, back)), (x, back)
-        path = [*map(_piece, points[:-1], [*points[1:-1], end])]
-    corners = " ".join(map(_point, (points[-1], *tip)))
-    return f'<path class="way" d="M{_point(points[0])}{"".join(path)}"/><polygon class="tip" points="{corners}"/>'
-
-
-def _piece(begin: Point, end: Point) -> str:
-    (x0, y0), (x1, y1) = begin, end
-    if x0 == x1:
-        return f"V{_px(y1)}"
-    half = _px((y0 + y1) / 2)
-    return f"C{_px(x0)} {half} {_px(x1)} {half} {_px(x1)} {_px(y1)}"
-
-
-def _rect(x: float, y: float, width: float, height: float, kind: str, radius: float) -> str:
-    size = f'width="{_px(width)}" height="{_px(height)}" rx="{_px(radius)}"'
-    return f'<rect class="{kind}" x="{_px(x)}" y="{_px(y)}" {size}/>'
-
-
-def _text(text: str, x: float, y: float, kind: str = "name") -> str:
-    return f'<text class="{kind}" x="{_px(x)}" y="{_px(y)}" text-anchor="middle">{xml(text)}</text>'
-
-
-def _point(point: Point) -> str:
-    return f"{_px(point[0])} {_px(point[1])}"
-
-
-def _px(amount: float) -> str:
-    """Return a length with at most one digit after the point."""
-    return f"{round(amount, 1) + 0.0:g}"  # without a negative zero
+        yield Part(width, height, [rect(0, 0, width, height, "inner", 5), *drawn.at(PAD, PAD)])
