@@ -142,7 +142,8 @@ async def look(
             raise
         raise CliError("`cano top` shows runs by their status; leave the status out of --where") from error
     now, before = kernel.clock.time(), {} if known is None else dict(known)
-    found = Look(now, {kind: [] for kind in KINDS}, frozenset(), {})
+    more = frozenset(kind for kind, records in zip(KINDS, lists, strict=True) if len(records) > MOST)
+    found = Look(now, {kind: [] for kind in KINDS}, more, {})
     for kind, records in zip(KINDS, lists, strict=True):
         for record in records[:MOST]:
             found.runs["late" if _is_late(record, now) else kind].append(record)
@@ -161,7 +162,7 @@ async def look(
     if known is not None:
         known.clear()
         known.update(read)
-    return found._replace(more=frozenset(kind for kind, each in zip(KINDS, lists, strict=True) if len(each) > MOST))
+    return found
 
 
 def _version(record: RunRecord) -> Version:
