@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from contextlib import suppress
 
@@ -12,6 +13,8 @@ from cano_cli.worker_health import counter, gauge
 
 ENDS = RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.PARKED, RunStatus.INTERRUPTED
 """How a run can end in a worker."""
+PATIENCE = 0.5
+"""Seconds that metrics wait for the store: less than a probe of Kubernetes waits for metrics."""
 
 
 class WorkerRuns:
@@ -93,8 +96,9 @@ class WorkerRuns:
     async def metrics(self, kernel: Kernel, concurrency: int) -> str:
         """Return the counts in the text format of Prometheus. Without an answer of the store, no queue has a size."""
         keeper, sizes = kernel.required_keeper(), dict[str, int]()
-        with suppress(StoreError):
-            sizes.update(await keeper.queue_sizes())
+        with suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                sizes.update(await keeper.queue_sizes())
         claims = keeper.claims()
         return "".join(
             (

@@ -124,3 +124,14 @@ async def test_a_step_that_outlasts_the_grace_is_cut_off(url: str) -> None:
     async with Kernel(store=url) as kernel:
         await kernel.run(work.child, run_id="r")
     assert work.begun == ["child first", "child first", "child last"]
+
+
+async def test_metrics_do_not_wait_for_a_store_that_does_not_answer(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe gets them without the sizes of queues, so that an outage of the store restarts no worker."""
+    monkeypatch.setattr("cano_cli.draining.PATIENCE", 0.01)
+    runs = WorkerRuns()
+    async with Kernel(store=url, plugins=[runs]) as kernel:
+        monkeypatch.setattr(kernel.required_keeper(), "queue_sizes", asyncio.Event().wait)
+        text = await runs.metrics(kernel, 3)
+    assert "\ncano_worker_concurrency 3\n" in text
+    assert "# TYPE cano_worker_queue_runs gauge\n# HELP" in text
